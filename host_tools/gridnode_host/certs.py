@@ -1,0 +1,262 @@
+"""Development CA and certificates, all EC P-256.
+
+A folder holds ``ca.pem``, ``ca.der`` and ``ca.key``; ``server/cert.pem`` and ``server/key.pem``
+for a broker; ``nodes/<thing>/cert.der`` and ``key.der`` for each node. MicroPython reads DER
+only (its Mbed TLS is built without PEM up to release 1.28), brokers read PEM. The folder has
+mode 700 and the keys 600. The CA is for the bench and for trials: a fleet has a CA whose key
+does not lie on a laptop.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import private_folder, write_atomic
+
+CA_YEARS = 20
+LEAF_YEARS = 10
+# a laptop whose time zone is wrong must not make certificates that are not valid yet
+BACKDATE = datetime.timedelta(days=1)
+SERVER_NAMES = ("localhost", "127.0.0.1", "::1")
+
+# AWS IoT allows these characters; X.520 ends a common name at 64
+_THING = re.compile(r"[A-Za-z0-9:_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority that can issue: its files, certificate and key."""
+
+    folder: Path
+    cert: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> Path:
+        """The CA certificate as a broker or a client on the host takes it."""
+        return self.folder / "ca.pem"
+
+    @property
+    def der(self) -> Path:
+        """The CA certificate as a node takes it."""
+        return self.folder / "ca.der"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The files of one issued certificate and its key."""
+
+    cert: Path
+    key: Path
+
+
+def ensure_ca(folder: Path, common_name: str = "Gridnode development CA") -> Authority:
+    """Return the CA of ``folder``, made if there is none. An existing one is never replaced."""
+    private_folder(folder)
+    files = [folder / name for name in ("ca.pem", "ca.der", "ca.key")]
+    missing = [path.name for path in files if not path.is_file()]
+    if len(missing) == len(files):
+        _create_ca(folder, common_name)
+    elif missing:
+        raise GridnodeError(
+            "open the CA",
+            f"{folder} holds a part of a CA only; missing: {', '.join(missing)}",
+            "Restore the missing file. Without the CA key no node can be added; with a new CA "
+            "every node must be provisioned again.",
+            Exit.USAGE,
+        )
+    return _open_ca(folder)
+
+
+def issue_node(
+    authority: Authority,
+    thing: str,
+    *,
+    not_before: datetime.datetime | None = None,
+    not_after: datetime.datetime | None = None,
+    pem: bool = False,
+) -> Identity:
+    """Issue a new key and client certificate with common name ``thing``, replacing older ones.
+
+    The times are UTC and default to a long validity from yesterday. ``pem`` writes PEM instead
+    of DER, for an MQTT client on the host.
+    """
+    folder = node_folder(authority.folder, thing)
+    usage = ExtendedKeyUsageOID.CLIENT_AUTH
+    builder = _leaf(authority, thing, usage, not_before, not_after)
+    return _issue(authority, builder, folder, pem)
+
+
+def issue_server(
+    authority: Authority,
+    names: Iterable[str] = (),
+    *,
+    defaults: Iterable[str] = SERVER_NAMES,
+    not_before: datetime.datetime | None = None,
+    not_after: datetime.datetime | None = None,
+) -> Identity:
+    """Issue a new key and server certificate (PEM) for a broker, replacing older ones.
+
+    ``names`` are host names and IP addresses beside ``defaults`` for the subject alternative
+    names; the first one of all is the common name.
+    """
+    every = list(dict.fromkeys([*names, *defaults]))
+    usage = ExtendedKeyUsageOID.SERVER_AUTH
+    builder = _leaf(authority, every[0], usage, not_before, not_after)
+    alternative = x509.SubjectAlternativeName([_general_name(name) for name in every])
+    builder = builder.add_extension(alternative, critical=False)
+    return _issue(authority, builder, authority.folder / "server", pem=True)
+
+
+def node_folder(folder: Path, thing: str) -> Path:
+    """Return where the files of one node lie. Raises `GridnodeError` for an unusable name."""
+    if not _THING.fullmatch(thing):
+        raise GridnodeError(
+            "name the node",
+            f"{thing!r} cannot be the name of a thing",
+            "Use 1 to 64 letters, digits, colons, underscores or hyphens.",
+            Exit.USAGE,
+        )
+    return folder / "nodes" / thing.replace(":", "%3A")  # Windows has no colon in file names
+
+
+def node_identity(folder: Path, thing: str) -> Identity | None:
+    """Return the DER files of a node if its certificate and its key are both there."""
+    place = node_folder(folder, thing)
+    identity = Identity(place / "cert.der", place / "key.der")
+    return identity if identity.cert.is_file() and identity.key.is_file() else None
+
+
+def valid_until(path: Path) -> datetime.datetime:
+    """Return when a certificate file (DER or PEM) expires, in UTC."""
+    content = path.read_bytes()
+    load = x509.load_pem_x509_certificate if b"BEGIN" in content else x509.load_der_x509_certificate
+    return load(content).not_valid_after_utc
+
+
+def _utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _create_ca(folder: Path, common_name: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = _utc_now()
+    cert = (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name))
+        .issuer_name(_name(common_name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + datetime.timedelta(days=365 * CA_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .sign(key, hashes.SHA256())
+    )
+    write_atomic(folder / "ca.key", _key_bytes(key, pem=True), 0o600)
+    write_atomic(folder / "ca.der", cert.public_bytes(serialization.Encoding.DER))
+    write_atomic(folder / "ca.pem", cert.public_bytes(serialization.Encoding.PEM))
+
+
+def _open_ca(folder: Path) -> Authority:
+    try:
+        cert = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    except (OSError, ValueError, TypeError) as err:
+        raise GridnodeError(
+            "open the CA", f"its files cannot be read: {err}", f"Check {folder}.", Exit.USAGE
+        ) from err
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != cert.public_key():
+        raise GridnodeError(
+            "open the CA",
+            f"ca.key in {folder} does not belong to ca.pem",
+            "Restore the two files that were made together.",
+            Exit.USAGE,
+        )
+    return Authority(folder, cert, key)
+
+
+def _leaf(
+    authority: Authority,
+    common_name: str,
+    usage: x509.ObjectIdentifier,
+    not_before: datetime.datetime | None,
+    not_after: datetime.datetime | None,
+) -> x509.CertificateBuilder:
+    now = _utc_now()
+    end = now + datetime.timedelta(days=365 * LEAF_YEARS)
+    issuer_id = authority.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    authority_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id.value)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name))
+        .issuer_name(authority.cert.subject)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before or now - BACKDATE)
+        .not_valid_after(not_after or min(end, authority.cert.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(sign=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(authority_id, critical=False)
+    )
+
+
+def _issue(
+    authority: Authority, builder: x509.CertificateBuilder, folder: Path, pem: bool
+) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert = builder.public_key(key.public_key()).sign(authority.key, hashes.SHA256())
+    private_folder(folder.parent)
+    private_folder(folder)
+    kind = "pem" if pem else "der"
+    identity = Identity(folder / f"cert.{kind}", folder / f"key.{kind}")
+    encoding = serialization.Encoding.PEM if pem else serialization.Encoding.DER
+    write_atomic(identity.key, _key_bytes(key, pem), 0o600)
+    write_atomic(identity.cert, cert.public_bytes(encoding))
+    return identity
+
+
+def _key_bytes(key: ec.EllipticCurvePrivateKey, pem: bool) -> bytes:
+    # SEC1 is the shorter of the two forms that Mbed TLS reads
+    return key.private_bytes(
+        serialization.Encoding.PEM if pem else serialization.Encoding.DER,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
