@@ -1,0 +1,310 @@
+"""ATM90E32AS, three phases over SPI. Registers and formats: Atmel-46003 datasheet, Atmel-46103 application note.
+
+The functions above `Meter` are the codec: bytes and numbers in, bytes and numbers out.
+"""
+
+from micropython import const
+
+from gridnode import reading as r
+
+_METER_EN = const(0x00)
+_SAG_PEAK = const(0x05)
+_OV_TH = const(0x06)
+_ZX = const(0x07)
+_SAG_TH = const(0x08)
+_LOSS_TH = const(0x09)
+_OI_TH = const(0x0B)
+_FREQ_LO = const(0x0C)
+_FREQ_HI = const(0x0D)
+_PL_HIGH = const(0x31)
+_PL_LOW = const(0x32)
+_MMODE0 = const(0x33)
+_MMODE1 = const(0x34)
+_START = const(0x35)  # P, Q, S start thresholds, then one phase's
+_PHI_A = const(0x48)
+_UGAIN_A = const(0x61)
+_IGAIN_A = const(0x62)
+_RESET = const(0x70)
+_INT_STATE0 = const(0x73)
+_INT_STATE1 = const(0x74)
+_INT_EN0 = const(0x75)
+_LAST_DATA = const(0x78)
+_CFG_ACCESS = const(0x7F)
+_ENERGY_FORWARD = const(0x81)  # A, B, C; read-clear
+_ENERGY_REVERSE = const(0x85)
+_P = const(0xB1)
+_Q = const(0xB5)
+_URMS = const(0xD9)
+_IRMS = const(0xDD)
+_LOW_WORD = const(0x10)  # the low words stand so far above the high ones
+_FREQUENCY = const(0xF8)
+_TEMPERATURE = const(0xFC)
+
+NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
+
+_FLAGS0 = ((0xE000, "over_current"), (0x1C00, "over_voltage"))
+_FLAGS1 = ((0x7000, "sag"), (0x0700, "phase_loss"))
+_POWER_LSB = 0.00032  # W, var
+_ENERGY_LSB_UJ = const(11250000)  # 0.01 CF at 3200 pulses per kWh: 3.125 mWh
+
+
+class BusError(Exception):
+    """The chip did not answer as it must; `args[0]` says where."""
+
+
+def frame(address, value=None):
+    """Bytes of one access: bit 15 of the address word reads; a read clocks in two dummy bytes."""
+    if value is None:
+        return bytes((0x80 | address >> 8, address & 0xFF, 0, 0))
+    return bytes((address >> 8 & 0x03, address & 0xFF, value >> 8, value & 0xFF))
+
+
+def signed32(high, low):
+    """Signed 32-bit power from its register pair."""
+    value = high << 16 | low
+    return value - (1 << 32) if high & 0x8000 else value
+
+
+def threshold(value_lsb, gain):
+    """Sag and over-voltage or -current threshold: RMS register value * sqrt2 * 2^14 / gain, at most 0xFFFF."""
+    return min(0xFFFF, int(value_lsb * 1.41421356 * 16384 / gain))
+
+
+def gains(spec, channel):
+    """Design gains (U, I) of one phase before calibration.
+
+    The converter's full scale is 720 mV rms, where the RMS registers read 2 sqrt2 times the gain (threshold formula
+    of the datasheet, 3.7.2): U in 0.01 V, I in mA divided by `current_scale`.
+    """
+    current = spec["current"][channel]
+    mv_per_a = 1000 * current["burden_ohm"] / current["ratio"]
+    per_mv = 720 / 2.8284271
+    return (
+        100 * per_mv / spec["voltage"][channel]["mv_per_v"],
+        1000 * per_mv / (mv_per_a * spec.get("pga", 1) * spec.get("current_scale", 1)),
+    )
+
+
+def phi(lead_deg, hertz):
+    """Phi register for a sensed current that leads by `lead_deg`: bit 15 delays the voltage, steps of 1/2.048 MHz.
+
+    Returns (register, degrees that remain beyond the chip's range of 255 steps).
+    """
+    per_step = 360 * hertz / 2048000
+    steps = min(255, int(abs(lead_deg) / per_step + 0.5))
+    done = steps * per_step if lead_deg > 0 else -steps * per_step
+    return steps | (0x8000 if lead_deg < 0 else 0), lead_deg - done if steps == 255 else 0.0
+
+
+def flags(state0, state1):
+    """Names of what the latched status registers hold, `sag_v1` for phase A."""
+    found = []
+    for state, table in ((state0, _FLAGS0), (state1, _FLAGS1)):
+        for mask, name in table:
+            top = mask & ~(mask >> 1)
+            for k in range(3):
+                if state & top >> k & mask:
+                    found.append("%s_%s%d" % (name, "i" if name == "over_current" else "v", k + 1))
+    if state0 & 0x0200:
+        found.append("sequence")
+    return found
+
+
+class Meter:
+    """ATM90E32AS of one profile entry. `machine` and `time` are passed in; nothing is touched before `start`."""
+
+    period_ms = 320  # the chip's RMS and power average over 16 cycles
+
+    def __init__(self, spec, profile, machine, time):
+        self.id = spec["id"]
+        self.phases = min(len(spec["voltage"]), len(spec["current"]))
+        self.names = NAMES + ("temperature",)
+        self.reading = r.Reading(self.id, self.phases)
+        self.errors = 0  # accesses that had to be repeated
+        self._spec = spec
+        self._nominal = profile["nominal"]
+        self._rating = profile["rating"]
+        self._scale = spec.get("current_scale", 1)
+        self._time = time
+        spi = spec["spi"]
+        self._cs = machine.Pin(spi["cs"], machine.Pin.OUT, value=1)
+        self._spi = machine.SPI(
+            spi["id"],
+            baudrate=spi.get("baud", 500000),
+            polarity=1,
+            phase=1,
+            sck=machine.Pin(spi["sck"]),
+            mosi=machine.Pin(spi["mosi"]),
+            miso=machine.Pin(spi["miso"]),
+        )
+        self._in = bytearray(4)
+        self._setup = ()
+        self._down = True
+
+    def _access(self, data):
+        self._cs(0)
+        try:
+            self._spi.write_readinto(data, self._in)
+        finally:
+            self._cs(1)
+        return self._in[2] << 8 | self._in[3]
+
+    def _read(self, address, verify=True):
+        """One register, checked against LastSPIData; a read-clear register is recovered from there."""
+        value = self._access(frame(address))
+        if not verify:
+            return value
+        for _ in range(3):
+            again = self._access(frame(_LAST_DATA))
+            if again == value:
+                return value
+            self.errors += 1
+            value = again
+        raise BusError("read %02X" % address)
+
+    def _write(self, address, value):
+        for _ in range(3):
+            self._access(frame(address, value))
+            if self._access(frame(_LAST_DATA)) == value:
+                return
+            self.errors += 1
+        raise BusError("write %02X" % address)
+
+    def start(self, correction):
+        """Reset, configure and read back; returns what of `correction` is applied by the chip.
+
+        Raises BusError where the chip does not answer: `block` then tries again by itself.
+        """
+        self._setup, self._rest = self._registers(correction)
+        self._applied = ("gain", "phase")
+        self._configure()
+        return self._applied
+
+    def _registers(self, correction):
+        """Address and value of the whole configuration, and the phase that is left to rotate per phase."""
+        f, v, i = self._nominal["frequency"], self._nominal["voltage"], self._rating["current"]
+        pga = {1: 0x00, 2: 0x15, 4: 0x2A}[self._spec.get("pga", 1)]
+        table = [
+            (_SAG_PEAK, 0x143F),
+            (_ZX, 0xD654),
+            (_FREQ_LO, f * 100 - 300),
+            (_FREQ_HI, f * 100 + 300),
+            (_PL_HIGH, 0x0861),
+            (_PL_LOW, 0xC468),
+            (_MMODE0, 0x0087 | (0x1000 if f == 60 else 0)),
+            (_MMODE1, pga),
+        ]
+        # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
+        table += [(_START + k, 0x1D4C if k < 3 else 0x02EE) for k in range(6)]
+        rest = []
+        for k in range(self.phases):
+            u, c = gains(self._spec, k)
+            gain_v, lead_v = correction.voltage[k]
+            gain_i, lead_i = correction.current[k]
+            u, c = round(u * gain_v), round(c * gain_i)
+            if not (0 < u < 0x10000 and 0 < c < 0x10000):
+                raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (self.id, k + 1))
+            steps, left = phi(lead_i - lead_v, f)
+            rest.append(left)
+            table += [(_UGAIN_A + 4 * k, u), (_IGAIN_A + 4 * k, c), (_PHI_A + 2 * k, steps)]
+            if not k:
+                table += [
+                    (_SAG_TH, threshold(78 * v, u)),
+                    (_LOSS_TH, threshold(10 * v, u)),
+                    (_OV_TH, threshold(122 * v, u)),
+                    (_OI_TH, threshold(1200 * i / self._scale, c)),
+                ]
+        return table, rest
+
+    def _configure(self):
+        self._down = True
+        self._access(frame(_RESET, 0x789A))
+        self._time.sleep_ms(6)
+        self._write(_CFG_ACCESS, 0x55AA)
+        self._write(_METER_EN, 1)
+        for address, value in self._setup:
+            self._write(address, value)
+        for address, value in self._setup:
+            if self._read(address) != value:
+                raise BusError("read back %02X" % address)
+        self._write(_INT_EN0, 0)
+        self._access(frame(_INT_STATE0, 0xFFFF))
+        self._access(frame(_INT_STATE1, 0xFFFF))
+        self._write(_CFG_ACCESS, 0)
+        for k in range(3):
+            self._read(_ENERGY_FORWARD + k)
+            self._read(_ENERGY_REVERSE + k)
+        self._last = self._time.ticks_ms()
+        self._down = False
+
+    def block(self):
+        """Read the chip; every value is None with reason `bus_fault` while it does not answer as configured."""
+        reading = self.reading
+        now = self._time.ticks_ms()
+        try:
+            if self._down:
+                self._configure()
+                now = self._time.ticks_ms()
+            reading.clear()
+            self._alive()
+            for k in range(self.phases):
+                self._phase(reading.at[k + 1 if self.phases > 1 else 0], k)
+            self._energy(reading)
+            flat = reading.at[0]
+            flat["frequency"] = self._hertz(reading)
+            t = self._read(_TEMPERATURE)
+            flat["temperature"] = float(t - 0x10000 if t & 0x8000 else t)
+            reading.flags = self._latched()
+        except (BusError, OSError):
+            self._down = True
+            reading.clear(NAMES, r.BUS_FAULT)
+            reading.spoil(0, "frequency", r.BUS_FAULT)
+        reading.ms = reading.covered_ms = self._time.ticks_diff(now, self._last)
+        if reading.quality:
+            reading.covered_ms = 0
+        self._last = now
+        return reading
+
+    def _alive(self):
+        """A chip that was reset has lost its gains: no value may be taken before it is set up again."""
+        address, value = self._setup[6]
+        if self._read(_METER_EN) != 1 or self._read(address) != value:
+            raise BusError("configuration lost")
+
+    def _phase(self, values, k):
+        values["voltage"] = self._read(_URMS + k) / 100 + (self._read(_URMS + _LOW_WORD + k) >> 8) / 25600
+        raw = self._read(_IRMS + k)
+        low = self._read(_IRMS + _LOW_WORD + k) >> 8
+        values["current"] = (raw + low / 256) / 1000 * self._scale
+        for name, address in (("power", _P), ("reactive_power", _Q)):
+            high = self._read(address + k)
+            values[name] = signed32(high, self._read(address + _LOW_WORD + k)) * _POWER_LSB * self._scale
+        if raw == 0xFFFF:
+            at = k + 1 if self.phases > 1 else 0
+            for name in ("current", "power", "reactive_power"):
+                self.reading.spoil(at, name, r.SATURATED)
+        elif self._rest[k]:
+            from gridnode.calibration import rotate
+
+            rotate(values, self._rest[k])
+
+    def _energy(self, reading):
+        reading.metered = True
+        for k in range(self.phases):
+            at = 2 * (k + 1 if self.phases > 1 else 0)
+            reading.energy[at] = self._read(_ENERGY_FORWARD + k) * _ENERGY_LSB_UJ * self._scale
+            reading.energy[at + 1] = self._read(_ENERGY_REVERSE + k) * _ENERGY_LSB_UJ * self._scale
+
+    def _hertz(self, reading):
+        raw = self._read(_FREQUENCY)
+        if not raw or raw == 0xFFFF or all((reading.at[k].get("voltage") or 0) < 1 for k in reading.each()):
+            return None
+        return raw / 100
+
+    def _latched(self):
+        state0, state1 = self._read(_INT_STATE0), self._read(_INT_STATE1)
+        if state0:
+            self._access(frame(_INT_STATE0, state0))
+        if state1:
+            self._access(frame(_INT_STATE1, state1))
+        return flags(state0, state1)

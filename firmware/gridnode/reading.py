@@ -1,0 +1,205 @@
+"""The one record that flows through the house: meter -> calibration -> energy -> anomaly -> report.
+
+A meter fills its `Reading` once per block (about 200 ms); `Window` averages corrected blocks into a row and rows
+into a report. Values are floats in V, A, W, var, VA, Hz, %, degC; a value that cannot be trusted is None and has a
+reason in `quality`. Nothing here knows of any other room.
+"""
+
+import math
+
+STALE = "stale"
+SATURATED = "saturated"
+BUS_FAULT = "bus_fault"
+IMPLAUSIBLE = "implausible"
+
+# name in the report -> (short name of a phase signal, decimals)
+NAMES = {
+    "voltage": ("v", 2),
+    "current": ("i", 3),
+    "power": ("p", 1),
+    "reactive_power": ("q", 1),
+    "apparent_power": ("s", 1),
+    "power_factor": ("pf", 3),
+    "frequency": ("f", 3),
+    "thd_voltage": ("thd_v", 2),
+    "thd_current": ("thd_i", 2),
+    "temperature": ("t", 1),
+    "humidity": ("h", 1),
+}
+
+_RMS = ("voltage", "current")
+_DERIVED = ("apparent_power", "power_factor")
+_SUMMED = ("power", "reactive_power", "apparent_power")
+
+
+def signal(phase, name):
+    """Name of a signal: `voltage` for phase 0 (the flat values), `v2` for phase 2."""
+    return NAMES[name][0] + str(phase) if phase else name
+
+
+class Reading:
+    """Values of one meter over one interval.
+
+    at[0] holds the flat values; with more than one phase at[1..phases] hold the phases and at[0] their totals.
+    """
+
+    def __init__(self, meter, phases=1):
+        self.meter = meter
+        self.phases = phases
+        self.at = [{} for _ in range(phases + 1 if phases > 1 else 1)]
+        self.quality = {}  # signal -> reason
+        self.energy = [0] * len(self.at) * 2  # uJ imported, exported per entry of `at`, where the chip counts
+        self.metered = False  # the energy above comes from the chip's counters
+        self.flags = ()  # what the chip flagged, e.g. "sag_v1"
+        self.ms = 0  # interval in ms
+        self.covered_ms = 0  # of it, mains cycles really observed
+        self.timestamp = 0  # Unix s at the end of a row or report
+        self.min = {}
+        self.max = {}
+
+    def each(self):
+        """Indices of `at` that a meter measures (phases; at[0] alone when single-phase)."""
+        return range(1, self.phases + 1) if self.phases > 1 else (0,)
+
+    def clear(self, names=NAMES, reason=None):
+        """Forget all values; with a reason, say it for `names` of every measured entry."""
+        self.quality.clear()
+        self.flags = ()
+        self.metered = False
+        for i in range(len(self.energy)):
+            self.energy[i] = 0
+        for k, values in enumerate(self.at):
+            for name in values:
+                values[name] = None
+            if reason and (k or self.phases == 1):
+                for name in names:
+                    self.spoil(k, name, reason)
+
+    def spoil(self, phase, name, reason):
+        """Replace one value by None with its reason."""
+        self.at[phase][name] = None
+        self.quality[signal(phase, name)] = reason
+
+    def derive(self):
+        """Fill S = V*I and PF = P/S per phase where missing, then the totals of a multi-phase meter.
+
+        Totals: mean of voltages and currents, sums of the powers (arithmetic S), PF = P/S. A total with a missing
+        phase is None: its reason stands at the phase.
+        """
+        for k in self.each():
+            values = self.at[k]
+            if values.get("apparent_power") is None:
+                v, i = values.get("voltage"), values.get("current")
+                values["apparent_power"] = None if v is None or i is None else v * i
+            values["power_factor"] = _factor(values)
+        if self.phases == 1:
+            return
+        flat = self.at[0]
+        for name in self.at[1]:
+            if name in _RMS or name in _SUMMED:
+                total = 0.0
+                for k in self.each():
+                    value = self.at[k].get(name)
+                    if value is None:
+                        total = None
+                        break
+                    total += value
+                flat[name] = total / self.phases if total is not None and name in _RMS else total
+        flat["power_factor"] = _factor(flat)
+
+
+def _factor(values):
+    p, s = values.get("power"), values.get("apparent_power")
+    if p is None or not s:
+        return None
+    return max(-1.0, min(1.0, p / s))
+
+
+class Window:
+    """Average of readings, weighted by their duration: RMS as the root of the mean of squares, else means.
+
+    `spoilt` is the share of the time that may carry a reason before the value of the window is None as well.
+    """
+
+    def __init__(self, meter, phases=1, extremes=(), spoilt=0.1):
+        self.reading = Reading(meter, phases)
+        self.extremes = extremes
+        self.spoilt = spoilt
+        self.sums = [{} for _ in self.reading.at]
+        self.weights = [{} for _ in self.reading.at]
+        self.bad = {}
+        self.restart()
+
+    def restart(self):
+        """Begin a new window."""
+        self.ms = 0
+        self.covered_ms = 0
+        self.count = 0
+        self.bad.clear()
+        self.reading.quality.clear()
+        for table in self.sums + self.weights:
+            for name in table:
+                table[name] = 0
+        self.reading.min = {}
+        self.reading.max = {}
+
+    def add(self, reading):
+        """Add a reading of `reading.ms` milliseconds."""
+        ms = reading.ms
+        self.ms += ms
+        self.covered_ms += reading.covered_ms
+        self.count += 1
+        for k, values in enumerate(reading.at):
+            sums = self.sums[k]
+            weights = self.weights[k]
+            for name in values:
+                value = values[name]
+                if value is None:
+                    value = weight = 0
+                else:
+                    weight = ms
+                    value = value * value * ms if name in _RMS and not (k == 0 and reading.phases > 1) else value * ms
+                sums[name] = sums.get(name, 0) + value
+                weights[name] = weights.get(name, 0) + weight
+        for name in reading.quality:
+            self.bad[name] = self.bad.get(name, 0) + ms
+            self.reading.quality[name] = reading.quality[name]
+        for name in self.extremes:
+            value = reading.at[0].get(name)
+            if value is not None:
+                self._extreme(self.reading.min, name, reading.min.get(name, value), -1)
+                self._extreme(self.reading.max, name, reading.max.get(name, value), 1)
+
+    @staticmethod
+    def _extreme(table, name, value, sign):
+        if name not in table or (value - table[name]) * sign > 0:
+            table[name] = value
+
+    def finish(self, timestamp):
+        """The reading of this window; valid until `restart`."""
+        out = self.reading
+        out.ms = self.ms
+        out.covered_ms = self.covered_ms
+        out.timestamp = timestamp
+        for k, sums in enumerate(self.sums):
+            values = out.at[k]
+            for name in sums:
+                weight = self.weights[k][name]
+                if not weight or self.bad.get(signal(k, name), 0) > self.spoilt * self.ms:
+                    values[name] = None
+                elif name in _DERIVED:
+                    values[name] = None  # from the averages, below
+                elif name in _RMS and not (k == 0 and out.phases > 1):
+                    values[name] = math.sqrt(sums[name] / weight)
+                else:
+                    values[name] = sums[name] / weight
+        # A short disturbance costs its own time only: the value stands and needs no reason.
+        for name in list(out.quality):
+            if self.bad[name] <= self.spoilt * self.ms:
+                del out.quality[name]
+        out.derive()
+        return out
+
+    def coverage(self):
+        """Share of the window's time in which mains cycles were observed, 0..1, None for an empty window."""
+        return min(1.0, self.covered_ms / self.ms) if self.ms else None
