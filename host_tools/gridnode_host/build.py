@@ -96,9 +96,7 @@ def modules() -> list[Module]:
         text = source.decode()
         if _VIPER.search(text):
             found.append(Module(f"{name}_plain", _NATIVE.sub("", text).encode()))
-    archive = registry.fetch(
-        UMQTT_PROJECT, UMQTT_FILE, UMQTT_SHA256, root / "build" / "download"
-    )
+    archive = registry.fetch(UMQTT_PROJECT, UMQTT_FILE, UMQTT_SHA256, root / "build" / "download")
     source = registry.read_member(archive, "umqtt/simple.py")
     found.append(Module("umqtt/simple", source, opt=0))
     return found

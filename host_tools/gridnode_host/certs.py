@@ -141,12 +141,14 @@ def node_identity(folder: Path, thing: str) -> Identity | None:
 def valid_until(path: Path) -> datetime.datetime:
     """Return when a certificate file (DER or PEM) expires, in UTC."""
     content = path.read_bytes()
-    load = x509.load_pem_x509_certificate if b"BEGIN" in content else x509.load_der_x509_certificate
+    load = (
+        x509.load_pem_x509_certificate if b"BEGIN" in content else x509.load_der_x509_certificate
+    )
     return load(content).not_valid_after_utc
 
 
 def _utc_now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -123,7 +123,7 @@ def _offers(project: str, filename: str) -> Iterator[tuple[str, bytes | Exceptio
                 if folder
                 else _from_index(index, project, filename, settings)
             )
-        except Exception as err:  # any index may fail in its own way; the next one is tried
+        except Exception as err:  # noqa: BLE001 - indexes fail in many ways; try the next one
             yield place, err
         else:
             if found is not None:

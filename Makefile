@@ -1,0 +1,72 @@
+# Everything runs from a virtual environment in .venv, made here from exact versions.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# make demo
+NODES ?= 3
+DURATION ?=
+# make test: ARGS="tests/host -k certs" runs a part
+ARGS ?=
+
+export BROKER MICROPYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test bench lint build wheel lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+# The stamp holds the place and the lock file that .venv was made from.
+venv: ## Make .venv from requirements.lock, if that has changed
+	@if { pwd; cat requirements.lock; } | cmp -s - $(STAMP); then :; else \
+	  set -e; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }; \
+	  echo "Preparing .venv with the pinned packages of requirements.lock (once, about a minute)"; \
+	  $(PYTHON) -m venv --clear .venv; \
+	  $(PIP) install -qq --no-deps --requirement requirements.lock; \
+	  $(PIP) install -qq --no-deps --no-build-isolation --editable .; \
+	  { pwd; cat requirements.lock; } > $(STAMP); \
+	fi
+
+demo: venv ## Run a virtual bench with live view: NODES=3 DURATION=30 BROKER=mosquitto MICROPYTHON=…
+	@echo "Starting the demo: $(NODES) virtual nodes, broker and shadow service (Ctrl-C ends it)"
+	@$(BIN)/gridnode demo --nodes $(NODES) $(if $(DURATION),--duration $(DURATION))
+
+test: lint ## Run all checks and tests: ARGS="tests/host -k certs" MICROPYTHON=…
+	@echo "Running the tests: host, device (inside the MicroPython VM) and virtual rig"
+	@$(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
+
+bench: venv ## Measure accuracy, speed and memory; print a table and JSON
+	@echo "Measuring accuracy, speed and memory on the virtual bench"
+	@$(BIN)/gridnode bench
+
+lint: venv ## Check style and types of host tools and firmware
+	@echo "Checking style and types"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python tests/typecheck_firmware.py
+
+build: venv ## Compile the firmware images into build/image
+	@echo "Compiling the firmware"
+	@$(BIN)/gridnode build
+
+wheel: venv ## Build the wheel of the host tools into dist
+	@echo "Building the wheel"
+	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+lock: ## Renew requirements.lock from the newest versions that pyproject.toml allows
+	@echo "Resolving the newest versions"
+	@$(PYTHON) -m venv --clear build/lock
+	@build/lock/bin/python -m pip --disable-pip-version-check install -qq '.[bench,dev]'
+	@{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip \
+	  --disable-pip-version-check freeze --exclude gridnode; } > build/requirements.lock
+	@mv build/requirements.lock requirements.lock && rm -r build/lock
+
+clean: ## Remove build products and .venv (keys in certs/generated stay)
+	@rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,319 @@
+"""The ``gridnode`` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from gridnode_host import __version__
+from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.output import Output
+
+_EXITS = "Exit codes: " + ", ".join(f"{int(code)} {code.meaning}" for code in Exit) + "."
+
+app = typer.Typer(
+    name="gridnode",
+    help="Provision, watch and test Gridnode energy nodes.",
+    epilog=_EXITS,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line.")]
+Port = Annotated[
+    str, typer.Option("--port", "-p", help="Serial port of the node (see gridnode ports).")
+]
+CertsDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the CA and the keys; the default is shown by gridnode certs."),
+]
+
+
+def main() -> None:
+    """Run the command line (the entry point of the installed ``gridnode`` command)."""
+    app()
+
+
+def _epilog(example: str, *codes: Exit) -> str:
+    every = (Exit.DONE, Exit.INTERNAL, Exit.USAGE, *codes)
+    return f"Example: {example}\n\nExit codes: " + ", ".join(
+        f"{int(code)} {code.meaning}" for code in every
+    )
+
+
+@contextmanager
+def _verb(as_json: bool) -> Iterator[Output]:
+    """Give a verb its output and turn failures into a message and an exit code."""
+    out = Output(as_json)
+    try:
+        yield out
+    except GridnodeError as err:
+        out.fail(err)
+        raise typer.Exit(err.exit) from err
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (click.exceptions.Exit, click.exceptions.ClickException, click.exceptions.Abort):
+        raise  # these are the command line's own and carry their exit code
+    except Exception as err:
+        if os.environ.get("GRIDNODE_DEBUG"):
+            raise
+        out.fail(
+            GridnodeError(
+                "run the command",
+                f"unexpected {type(err).__name__}: {err}",
+                "This is a defect: run it again with GRIDNODE_DEBUG=1 and report what it shows.",
+            )
+        )
+        raise typer.Exit(Exit.INTERNAL) from err
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"gridnode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog=_epilog("gridnode ports --json"))
+def ports(
+    every: Annotated[bool, typer.Option("--all", help="Show ports without USB as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the serial ports, so that nobody has to guess."""
+    with _verb(as_json) as out:
+        from gridnode_host import device
+
+        rows = device.list_ports(every)
+        out.table("port", rows, "No USB serial port found. Is the node plugged in? (--all: every)")
+        if as_json:
+            out.done(count=len(rows))
+
+
+@app.command(epilog=_epilog("gridnode certs --thing meter-1 --server broker.example", Exit.VERIFY))
+def certs(
+    thing: Annotated[
+        list[str] | None, typer.Option(help="Make key and certificate of this node (repeat).")
+    ] = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="Make key and certificate of a broker.")
+    ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Further host name or IP address of the broker (repeat)."),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Replace keys and certificates that exist.")
+    ] = False,
+    certs_dir: CertsDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be made, and make nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the development CA, and keys and certificates of nodes and brokers.
+
+    Without options it makes the CA if there is none, and shows where it is. An existing CA is
+    never replaced.
+    """
+    with _verb(as_json) as out:
+        from gridnode_host import certs as work
+        from gridnode_host import resources
+
+        folder = certs_dir or resources.certs_dir()
+        new_ca = not (folder / "ca.pem").is_file()
+        wanted = [(work.node_folder(folder, one), one) for one in thing or []]
+        if server or name:
+            wanted.append((folder / "server", None))
+        todo = [(place, one) for place, one in wanted if renew or not any(place.glob("cert.*"))]
+        for place, _ in wanted:
+            if (place, _) not in todo:
+                out.event("kept", f"kept  {place} (--renew replaces it)", path=str(place))
+        if dry_run:
+            for place in ([folder] if new_ca else []) + [place for place, _ in todo]:
+                out.event("plan", f"would make {place}", path=str(place))
+            out.done()
+            return
+        authority = work.ensure_ca(folder)
+        out.event(
+            "ca",
+            f"{'made' if new_ca else 'have'}  {authority.pem}, "
+            f"valid until {work.valid_until(authority.pem):%Y-%m-%d}",
+            path=str(authority.pem),
+            made=new_ca,
+        )
+        for _, one in todo:
+            if one is None:
+                identity = work.issue_server(authority, name or [])
+            else:
+                identity = work.issue_node(authority, one)
+            until = work.valid_until(identity.cert)
+            out.event(
+                "certificate",
+                f"made  {identity.cert}, valid until {until:%Y-%m-%d}",
+                name=one or "server",
+                cert=str(identity.cert),
+                key=str(identity.key),
+                valid_until=f"{until:%Y-%m-%d}",
+            )
+        out.done()
+
+
+@app.command(
+    epilog=_epilog(
+        "gridnode provision --port /dev/ttyUSB0 --thing meter-1 --profile home-60a-ct "
+        "--broker broker.example:8883 --wifi-ssid Plant --sntp pool.ntp.org",
+        Exit.NO_NODE,
+        Exit.PORT_BUSY,
+        Exit.WRONG_CHIP,
+        Exit.VERIFY,
+        Exit.REFUSED,
+        Exit.CLOUD,
+    )
+)
+def provision(
+    port: Port,
+    thing: Annotated[str, typer.Option(help="Thing name = MQTT client id = certificate name.")],
+    profile: Annotated[str, typer.Option(help="Name of a profile, or path of a .json file.")],
+    broker: Annotated[str, typer.Option(help="HOST:PORT of the MQTT broker (port 8883).")],
+    network: Annotated[str, typer.Option(help="wlan, lan or none.")] = "wlan",
+    wifi_ssid: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the Wi-Fi network. Its key is asked for, or read from "
+            "GRIDNODE_WIFI_KEY or --wifi-key-file; it is never an argument."
+        ),
+    ] = None,
+    wifi_key_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the Wi-Fi key.")
+    ] = None,
+    sntp: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the time server (port 123).")
+    ] = None,
+    interval: Annotated[
+        int | None, typer.Option(help="Seconds between reports (default 10).")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="calibration.json to put on the node.")
+    ] = None,
+    certs_dir: CertsDir = None,
+    keep_keys: Annotated[
+        bool, typer.Option("--keep-keys", help="Leave the node's private key on this machine.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the plan; write nothing.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait until the node says that it is connected.")
+    ] = 90.0,
+    as_json: Json = False,
+) -> None:
+    """Give a node its name, configuration, profile and certificates, and see it connect."""
+    with _verb(as_json) as out:
+        from gridnode_host import provision as work
+        from gridnode_host import resources
+
+        key = None
+        if network == "wlan":
+            key = work.wifi_key(wifi_key_file, ask=not dry_run and sys.stdin.isatty())
+        plan = work.Plan(
+            port=port,
+            thing=thing,
+            config=work.node_config(
+                thing, broker, network, ssid=wifi_ssid, key=key, sntp=sntp, interval_s=interval
+            ),
+            profile=resources.profile(profile),
+            calibration=work.load_calibration(calibration),
+            certs_dir=certs_dir or resources.certs_dir(),
+            keep_keys=keep_keys,
+            timeout_s=timeout,
+        )
+        work.run(plan, out, dry_run=dry_run)
+
+
+@app.command(epilog=_epilog("gridnode monitor --port /dev/ttyUSB0", Exit.NO_NODE, Exit.PORT_BUSY))
+def monitor(
+    port: Port,
+    duration: Annotated[
+        float | None, typer.Option(help="End after this many seconds (default: Ctrl-C).")
+    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Show the node's lines as they come.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a running node says on its console, without stopping it."""
+    with _verb(as_json) as out:
+        from gridnode_host import monitor as work
+
+        work.run(port, out, duration, raw=raw)
+
+
+@app.command(epilog=_epilog("gridnode build --arch xtensawin"))
+def build(
+    arch: Annotated[
+        list[str] | None, typer.Option(help="Architecture (repeat); default: all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile the firmware to .mpy images (in a checkout of the sources)."""
+    with _verb(as_json) as out:
+        from gridnode_host import build as work
+        from gridnode_host import resources
+
+        if resources.checkout() is None:
+            raise GridnodeError(
+                "build",
+                "this installation carries compiled images and no sources",
+                "Run it in a checkout of the project.",
+                Exit.USAGE,
+            )
+        for name in arch or work.ARCHES:
+            with out.step(f"build the image for {name}"):
+                folder = resources.image_dir(name)
+            size = sum(path.stat().st_size for path in folder.rglob("*.mpy"))
+            out.event(
+                "image", f"      {folder} ({size} bytes)", arch=name, path=str(folder), bytes=size
+            )
+        if as_json:
+            out.done()
+
+
+@app.command(epilog=_epilog("gridnode demo --nodes 3 --duration 30", Exit.CLOUD))
+def demo(
+    nodes: Annotated[int, typer.Option(min=1, max=20, help="Number of virtual nodes.")] = 3,
+    duration: Annotated[
+        float | None, typer.Option(min=1, help="End after this many seconds (default: Ctrl-C).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run virtual nodes on a virtual bench and show their shadows beside the physics' truth."""
+    with _verb(as_json) as out:
+        from gridnode_host.bench import demo as work
+
+        raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
+
+
+@app.command(epilog=_epilog("gridnode bench --json"))
+def bench(as_json: Json = False) -> None:
+    """Measure accuracy, speed and memory on the virtual bench."""
+    with _verb(as_json) as out:
+        from gridnode_host.bench import figures as work
+
+        raise typer.Exit(work.run(out))
