@@ -138,15 +138,16 @@ def certs(
 
         folder = certs_dir or resources.certs_dir()
         new_ca = not (folder / "ca.pem").is_file()
-        wanted = [(work.node_folder(folder, one), one) for one in thing or []]
+        places: dict[Path, str | None] = {
+            work.node_folder(folder, one): one for one in thing or []
+        }
         if server or name:
-            wanted.append((folder / "server", None))
-        todo = [(place, one) for place, one in wanted if renew or not any(place.glob("cert.*"))]
-        for place, _ in wanted:
-            if (place, _) not in todo:
-                out.event("kept", f"kept  {place} (--renew replaces it)", path=str(place))
+            places[folder / "server"] = None
+        for place in [place for place in places if any(place.glob("cert.*")) and not renew]:
+            out.event("kept", f"kept  {place} (--renew replaces it)", path=str(place))
+            del places[place]
         if dry_run:
-            for place in ([folder] if new_ca else []) + [place for place, _ in todo]:
+            for place in [folder] * new_ca + list(places):
                 out.event("plan", f"would make {place}", path=str(place))
             out.done()
             return
@@ -158,7 +159,7 @@ def certs(
             path=str(authority.pem),
             made=new_ca,
         )
-        for _, one in todo:
+        for one in places.values():
             if one is None:
                 identity = work.issue_server(authority, name or [])
             else:
@@ -231,7 +232,7 @@ def provision(
 
         key = None
         if network == "wlan":
-            key = work.wifi_key(wifi_key_file, ask=not dry_run and sys.stdin.isatty())
+            key = work.wifi_key(wifi_key_file, ask=sys.stdin.isatty() and not (dry_run or as_json))
         plan = work.Plan(
             port=port,
             thing=thing,

@@ -1,0 +1,298 @@
+"""One node on a serial port: its console, its raw REPL and calls of ``gridnode.service``.
+
+The transport is mpremote's own. Every wait has a deadline; every failure becomes a
+`GridnodeError` with the step, the cause and the next action.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import serial
+from mpremote.transport import TransportError
+from mpremote.transport_serial import SerialTransport
+from serial.tools import list_ports as serial_ports
+
+from gridnode_host.errors import Exit, GridnodeError
+
+BAUD = 115200
+_READ_S = 1.0  # one read of the port; longer waits are made of these
+_STOP_S = 5.0  # a running application ends within one second of Ctrl-C
+_CALL_S = 20.0
+_CHUNK = 512
+
+
+def list_ports(every: bool = False) -> list[dict[str, Any]]:
+    """Return the serial ports of this machine, those on USB only unless ``every``."""
+    return [
+        {
+            "port": port.device,
+            "description": port.description if port.description != "n/a" else None,
+            "usb": f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else None,
+            "serial_number": port.serial_number,
+            "location": port.location,
+        }
+        for port in sorted(serial_ports.comports())
+        if every or port.vid is not None
+    ]
+
+
+def open_console(port: str) -> serial.Serial:
+    """Open a port for listening only."""
+    try:
+        return serial.serial_for_url(port, BAUD, timeout=_READ_S, exclusive=True)
+    except (OSError, ValueError) as err:
+        raise _open_error(port, err) from err
+
+
+def console_lines(stream: serial.Serial, deadline: float) -> Iterator[str | None]:
+    """Yield the lines of a console until ``deadline`` (`time.monotonic`).
+
+    None is yielded when nothing has come for a second, so that the caller stays in charge.
+    """
+    pending = b""
+    while time.monotonic() < deadline:
+        try:
+            chunk = stream.read(max(1, stream.in_waiting))
+        except (OSError, TypeError) as err:  # pyserial: TypeError when closed while reading
+            raise GridnodeError(
+                "listen to the node",
+                f"the port is gone ({err})",
+                "Check the cable and the node's supply.",
+                Exit.NO_NODE,
+            ) from err
+        if not chunk:
+            yield None
+            continue
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+
+
+def parse_event(line: str) -> dict[str, Any] | None:
+    """Return the event that a console line carries, or None for any other line."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+class Node:
+    """A node whose application is stopped while the host works on it.
+
+    A context manager: at the end the application is started again unless `restart` has done so.
+    """
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self._transport = _open_transport(port)
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the application run again and free the port."""
+        with contextlib.suppress(OSError, TransportError):
+            if self._transport.in_raw_repl:
+                self._transport.exit_raw_repl()
+                self._transport.serial.write(b"\x04")  # a soft reset starts the application
+        with contextlib.suppress(OSError):
+            self._transport.close()
+
+    def stop(self) -> None:
+        """End the running application cleanly and enter the raw REPL."""
+        for _ in range(3):
+            with self._translated("stop the application"), contextlib.suppress(TransportError):
+                self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_STOP_S)
+                return
+        raise GridnodeError(
+            "stop the application",
+            f"nothing on {self.port} answers like MicroPython",
+            "Check that this is the node's console port, press the node's reset button and "
+            "try again.",
+            Exit.NO_NODE,
+        )
+
+    def call(self, function: str, *arguments: Any, timeout_s: float = _CALL_S) -> dict[str, Any]:
+        """Call a function of ``gridnode.service`` and return its answer.
+
+        Raises `GridnodeError`: REFUSED when the node says no, WRONG_CHIP when it has no Gridnode
+        application, NO_NODE when it does not answer.
+        """
+        step = f"ask the node: {function}"
+        with self._translated(step):
+            out, err = self._transport.exec_raw(_service(function, arguments), timeout=timeout_s)
+        if err:
+            raise _device_error(step, err.decode("utf-8", "replace"))
+        return _answer(step, out.decode("utf-8", "replace"))
+
+    def stage(self, path: str, data: bytes, progress: Callable[[int, int], None]) -> None:
+        """Write ``data`` to ``<path>.new`` on the node; `service.install` gives it its name."""
+        step = f"write {path}"
+        folder = str(PurePosixPath(path).parent)
+        with self._translated(step):
+            if not self._transport.fs_exists(folder):
+                self._transport.fs_mkdir(folder)
+            self._transport.fs_writefile(f"{path}.new", data, _CHUNK, progress)
+
+    def restart(self) -> None:
+        """Let the node restart; its console can be read from now on."""
+        step = "restart the node"
+        with self._translated(step):
+            self._transport.exec_raw_no_follow(_service("restart", ()))
+        self._transport.in_raw_repl = False
+        for line in console_lines(self._transport.serial, time.monotonic() + _CALL_S):
+            if line is not None and '"ok"' in line:
+                # the raw REPL puts OK before what a command prints
+                _answer(step, line[line.index("{") :])
+                return
+        raise GridnodeError(
+            step, "the node does not answer", "Press its reset button.", Exit.NO_NODE
+        )
+
+    def lines(self, deadline: float) -> Iterator[str | None]:
+        """Yield console lines as `console_lines` does."""
+        return console_lines(self._transport.serial, deadline)
+
+    @contextlib.contextmanager
+    def _translated(self, step: str) -> Iterator[None]:
+        """Turn the failures of the transport into a `GridnodeError`; it may print, so hush it."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except (serial.SerialException, TransportError) as err:
+            raise GridnodeError(
+                step,
+                f"the node on {self.port} does not answer ({type(err).__name__})",
+                "Check the cable and the node's supply, then try again.",
+                Exit.NO_NODE,
+            ) from err
+        except OSError as err:
+            full = err.errno == errno.ENOSPC
+            raise GridnodeError(
+                step,
+                "the node's flash is full" if full else f"the node reports {err}",
+                "Remove what is not needed from the node." if full else "Try again.",
+                Exit.REFUSED,
+            ) from err
+
+
+def _service(function: str, arguments: tuple[Any, ...]) -> str:
+    values = ", ".join(repr(value) for value in arguments)
+    return f"from gridnode import service\nservice.{function}({values})"
+
+
+def _answer(step: str, text: str) -> dict[str, Any]:
+    """Return the JSON answer of a service call: the last line that is one."""
+    for line in reversed(text.splitlines()):
+        try:
+            answer = json.loads(line.strip("\x04> "))
+        except ValueError:
+            continue
+        if isinstance(answer, dict) and "ok" in answer:
+            if answer["ok"]:
+                return answer
+            cause = f"{answer.get('message', 'no reason given')} ({answer.get('code', '?')})"
+            raise GridnodeError(step, cause, str(answer.get("action", "")), Exit.REFUSED)
+    raise GridnodeError(
+        step, "the answer is not the JSON of a Gridnode service", "Update the node.", Exit.REFUSED
+    )
+
+
+def _device_error(step: str, trace: str) -> GridnodeError:
+    last = trace.strip().splitlines()[-1] if trace.strip() else "no message"
+    if "ImportError" in last:
+        return GridnodeError(
+            step,
+            f"this MicroPython has no Gridnode application ({last})",
+            "Put the Gridnode image on the node first.",
+            Exit.WRONG_CHIP,
+        )
+    return GridnodeError(
+        step, f"the node failed: {last}", "Restart it and try again.", Exit.REFUSED
+    )
+
+
+def _open_transport(port: str) -> SerialTransport:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            transport = SerialTransport(port, BAUD, timeout=_READ_S)
+    except (TransportError, OSError, ValueError) as err:
+        # mpremote hides the reason; a second look shows it
+        try:
+            serial.serial_for_url(port, BAUD, timeout=0, exclusive=True).close()
+        except (OSError, ValueError) as reason:
+            raise _open_error(port, reason) from err
+        raise GridnodeError(
+            "open the port", f"{port} was busy for a moment", "Try again.", Exit.PORT_BUSY
+        ) from err
+    transport.serial.write_timeout = _CALL_S
+    return transport
+
+
+def _open_error(port: str, err: Exception) -> GridnodeError:
+    """Say why a port cannot be opened, and what to do about it."""
+    step, code, text = "open the port", getattr(err, "errno", None), str(err)
+    windows_busy = sys.platform == "win32" and "PermissionError" in text
+    if code in (errno.EBUSY, errno.EAGAIN) or windows_busy:
+        holders = _holders(port)
+        by = f" by {', '.join(holders)}" if holders else " by another program"
+        return GridnodeError(
+            step, f"{port} is in use{by}", "Close that program and try again.", Exit.PORT_BUSY
+        )
+    if code in (errno.EACCES, errno.EPERM):
+        return GridnodeError(
+            step, f"no permission to use {port}", _permission_hint(port), Exit.PORT_BUSY
+        )
+    names = [row["port"] for row in list_ports()]
+    here = f"Ports with USB now: {', '.join(names)}." if names else "No USB serial port is here."
+    missing = code == errno.ENOENT or "FileNotFoundError" in text
+    return GridnodeError(
+        step,
+        f"there is no port {port}" if missing else f"{port} cannot be opened: {text}",
+        f"Check the cable and the name. {here}",
+        Exit.NO_NODE,
+    )
+
+
+def _permission_hint(port: str) -> str:
+    try:
+        import grp
+
+        group = grp.getgrgid(os.stat(port).st_gid).gr_name
+    except (ImportError, KeyError, OSError):
+        return "Ask the administrator of this machine for access to the port."
+    return f"Add yourself to its group and log in again: sudo usermod -aG {group} $USER"
+
+
+def _holders(port: str) -> list[str]:
+    """Return who holds a port, where the system tells (Linux)."""
+    target = os.path.realpath(port)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.name == str(os.getpid()):
+                continue
+            if any(os.path.realpath(link) == target for link in (process / "fd").iterdir()):
+                name = (process / "comm").read_text().strip()
+                found.append(f"{name} (process {process.name})")
+    return sorted(found)

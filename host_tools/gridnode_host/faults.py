@@ -1,0 +1,108 @@
+"""What a technician does about a fault that a node reports: step, cause, next action.
+
+A node's console line ``{"event": "fault", "room", "code", "message", "action"}`` says what the
+node sees and what it does itself. Some causes look alike from the node: a broker that refuses a
+client certificate only closes the connection, so the next action then names the broker's log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gridnode_host.errors import Exit, GridnodeError
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How one fault code is told. A ``lasting`` fault does not go away by waiting."""
+
+    step: str
+    action: str
+    lasting: bool = False
+    exit: Exit = Exit.CLOUD
+
+
+_NETWORK = "join the network"
+_CLOCK = "set the node's clock"
+_BROKER = "reach the broker"
+_TLS = "secure the connection"
+_MQTT = "sign in at the broker"
+
+_CERTS = "Provision the node again; gridnode certs --renew makes new certificates."
+_NAME = "Give --broker the name that stands in the broker's certificate, or renew that."
+
+_ADVICE = {
+    "wlan_no_ap": Advice(_NETWORK, "Check the network's name, 2.4 GHz and the distance."),
+    # weak signal looks like a wrong key now and then, so this one is not lasting
+    "wlan_key": Advice(_NETWORK, "Provision again with the right Wi-Fi key."),
+    "wlan_timeout": Advice(_NETWORK, "Check the access point's DHCP server and free addresses."),
+    "lan_timeout": Advice(_NETWORK, "Check the Ethernet cable, the switch and its DHCP server."),
+    "network_config": Advice(
+        _NETWORK, "Provision again with other network settings.", lasting=True
+    ),
+    "network_lost": Advice(_NETWORK, "Check the access point or the cable."),
+    "sntp_timeout": Advice(_CLOCK, "Check --sntp, and that UDP to its port is let through."),
+    "sntp_dns": Advice(_CLOCK, "Check the time server's name and the network's name server."),
+    "sntp_refused": Advice(_CLOCK, "Choose another time server with --sntp."),
+    "sntp_bad": Advice(_CLOCK, "Choose another time server with --sntp."),
+    "dns": Advice(_BROKER, "Check the broker's name and the network's name server."),
+    "tcp": Advice(_BROKER, "Check host and port of --broker, and that the broker is running."),
+    "timeout": Advice(_BROKER, "Check the network and any firewall between node and broker."),
+    "tls_ca": Advice(
+        _TLS,
+        "The node has another CA than the one that signed the broker's certificate: use that CA "
+        "(--certs-dir) or issue the broker's certificate from the node's CA.",
+        lasting=True,
+    ),
+    "tls_no_ca": Advice(_TLS, _CERTS, lasting=True),
+    "tls_expired": Advice(
+        _TLS, "Renew the broker's certificate (gridnode certs --server --renew).", lasting=True
+    ),
+    "tls_not_yet_valid": Advice(
+        _TLS, "The node's clock is not set or the certificate is too new: check --sntp."
+    ),
+    "tls_hostname": Advice(_TLS, _NAME, lasting=True),
+    "tls_key_mismatch": Advice(_TLS, _CERTS, lasting=True),
+    "ca_invalid": Advice(_TLS, _CERTS, lasting=True),
+    "cert_invalid": Advice(_TLS, _CERTS, lasting=True),
+    "key_invalid": Advice(_TLS, _CERTS, lasting=True),
+    "tls_refused": Advice(
+        _TLS,
+        "The broker closed without a reason that a node can see. Look into the broker's log: "
+        "most often it does not know the node's certificate or CA, or the certificate expired.",
+    ),
+    "tls": Advice(_TLS, "Look into the broker's log for the reason."),
+    "mqtt_refused": Advice(
+        _MQTT, "Register the thing at the broker and attach a policy that lets it connect."
+    ),
+    "closed": Advice(
+        _MQTT,
+        "The broker closed the connection: see its log. Its policy must allow the thing's "
+        "topics, and no other client may use the same name.",
+    ),
+    "subscribe_refused": Advice(_MQTT, "Let the thing's policy allow its shadow topics."),
+    "mqtt_timeout": Advice(_MQTT, "Look into the broker's log; check the network's quality."),
+    "sync_timeout": Advice(
+        "report to the shadow", "The broker answers but no shadow service does: check that one."
+    ),
+}
+
+_CONFIG = Advice(
+    "start with the configuration", "Correct the file and provision again.", True, Exit.REFUSED
+)
+_OTHER = Advice("start the node", "See what the node does about it, above.", False, Exit.REFUSED)
+_BY_ROOM = {"config": _CONFIG, "link": Advice(_BROKER, "Look into the broker's log.")}
+
+
+def advice(event: dict[str, Any]) -> Advice:
+    """Return the advice for a fault event, a general one when its code is not known."""
+    general = _BY_ROOM.get(str(event.get("room")), _OTHER)
+    return _ADVICE.get(str(event.get("code")), general)
+
+
+def to_error(event: dict[str, Any]) -> GridnodeError:
+    """Return a fault event as the failure that is shown to a person."""
+    known = advice(event)
+    cause = f"{event.get('message') or 'no reason given'} ({event.get('code', '?')})"
+    return GridnodeError(known.step, cause, known.action, known.exit)
