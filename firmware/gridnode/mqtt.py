@@ -1,0 +1,400 @@
+"""MQTT 3.1.1 session over a `Link`: a subclass of umqtt.simple's client that never blocks.
+
+umqtt keeps the framing of CONNECT and its attributes (will, keep-alive, user); it is handed a
+stand-in for the socket module, so that releases 1.3.4 to 1.8.0 serve alike. Everything after
+CONNECT is replaced: `step` consumes exactly the packets that have arrived, publishes do not wait
+for their PUBACK, and a peer that does not answer is noticed.
+
+Limits: a packet to send must fit the link's buffer; at most `IN_FLIGHT` publishes wait for their
+PUBACK; a message longer than the receive buffer is handed over in pieces, one above `MAX_MESSAGE`
+is counted and thrown away. QoS 0 and 1.
+
+Faults of the room "mqtt": mqtt_protocol, mqtt_refused, mqtt_timeout, subscribe_refused.
+"""
+
+import time
+from micropython import const
+
+import umqtt.simple as umqtt
+from gridnode.fault import Fault
+
+IN_FLIGHT = const(4)
+MAX_MESSAGE = const(65536)  # an AWS shadow document with its metadata stays well below
+_RECEIVE = const(1024)  # the receive buffer: all packets fit but a long PUBLISH, of which the head
+_RESERVE = const(64)  # of the send buffer, kept for acks and pings
+_TRIES = const(3)  # a publish is sent at most this often
+
+# MQTT 3.1.1, table 3.1
+_REFUSED = ("protocol", "client id", "unavailable", "user name or password", "not authorised")
+
+
+def _mqtt(code, message):
+    return Fault("mqtt", code, message)
+
+
+class _Framed(Exception):
+    """umqtt has written its CONNECT and asks for the answer."""
+
+
+class _Paper:
+    """Stands in for the socket module and for the socket while umqtt writes its CONNECT."""
+
+    def __init__(self, link):
+        self.write = link.write
+
+    def socket(self):
+        return self
+
+    def getaddrinfo(self, host, port):
+        return ((None,),)
+
+    def settimeout(self, _):
+        pass
+
+    def connect(self, _):
+        pass
+
+    def close(self):
+        pass
+
+    def read(self, _):
+        raise _Framed
+
+
+class Session(umqtt.MQTTClient):
+    """One MQTT connection. The owner opens the link after `begin`, then calls `step` until it
+    raises.
+
+    Callbacks: `on_message(topic, data, offset, total)` with data valid during the call only (a
+    long message comes in pieces), `on_ack(token, delivered)` once per QoS 1 publish. They may
+    publish. An exception in `on_message` is kept in `handler_error`; the message counts as
+    delivered, since a poisonous one must not come back for ever.
+    """
+
+    def __init__(self, client_id, host, link, keepalive=60, timeout_ms=20000):
+        super().__init__(client_id.encode(), host, keepalive=keepalive)
+        self.link = link
+        self.timeout_ms = timeout_ms
+        self.on_message = self.on_ack = None
+        self.handler_error = None
+        self.dropped = 0  # messages above MAX_MESSAGE
+        self.late = 0  # acks nobody waits for
+        self.flags = 0  # of the message being handed over: bit 0 retained, bit 3 duplicate
+        self._box = bytearray(_RECEIVE)
+        self._view = memoryview(self._box)
+        self._flight = []  # [packet id, token, topic, payload, sent at, tries, first byte]
+        self._token = 0
+        self._reset()
+
+    def _reset(self):
+        self.connected = False  # from CONNACK on
+        self.present = False  # the broker kept the last session, its subscriptions included
+        self.subscribed = False
+        self._n = 0  # bytes in the receive buffer
+        self._left = 0  # bytes of a long message still to come
+        self._sub = 0  # packet id of the SUBSCRIBE that waits
+        self._sub_at = 0
+        self._ping_at = None
+        self._ack = 0
+        self._topic = None
+        self._in_at = self._part_at = time.ticks_ms()
+        self._out_at = None  # set by the first step, since the link has its own time to open
+
+    # -- connection
+
+    def begin(self, clean=True):
+        """Put the CONNECT into the link's empty buffer: the link is then opened with it as its
+        first packet.
+        """
+        self.fail()
+        self._reset()
+        self.link.clear()
+        self.sock = None  # 1.8.0 would close the last one
+        kept = umqtt.socket
+        umqtt.socket = _Paper(self.link)
+        try:
+            self.connect(clean)
+        except _Framed:
+            pass
+        finally:
+            umqtt.socket = kept
+            self.sock = None
+
+    def fail(self):
+        """Report every publish still in flight as not delivered."""
+        while self._flight:
+            self._done(self._flight.pop(0)[1], False)
+
+    def disconnect(self):
+        """Say goodbye as far as the socket takes it at once, and close; never raises."""
+        if self.connected:
+            try:
+                self.link.write(b"\xe0\0")
+                self.link.flush()
+            except Fault:
+                pass
+        self.link.close()
+        self.connected = False
+        self.fail()
+
+    # -- sending
+
+    def publish(self, topic, msg, retain=False, qos=0):
+        """Queue a PUBLISH (`topic` and `msg` are bytes); a token, or None if there is no room: try
+        again later.
+
+        The token is 0 for QoS 0; for QoS 1 `on_ack` gets it. Raises ValueError for what can never
+        be sent.
+        """
+        if qos > 1:
+            raise ValueError("QoS 2")
+        body = 2 + len(topic) + len(msg) + 2 * qos
+        if body + 5 > self.link.size - _RESERVE:
+            raise ValueError("message too long")
+        if not self.connected or body + 5 > self.link.room() - _RESERVE:
+            return None
+        if not qos:
+            self._put_publish(0x30 | retain, 0, topic, msg)
+            return 0
+        if len(self._flight) >= IN_FLIGHT:
+            return None
+        self._token += 1
+        head = 0x32 | retain
+        self._flight.append([self._next_id(), self._token, topic, msg, time.ticks_ms(), 1, head])
+        self._put_publish(head, self.pid, topic, msg)
+        return self._token
+
+    def waiting(self):
+        """True while an answer is awaited or something waits to be sent."""
+        return bool(self._flight) or self._n > 0 or self._left > 0 or self.link.room() < self.link.size
+
+    def subscribe(self, topics, qos=1):
+        """Queue one SUBSCRIBE for up to 8 filters (bytes); `subscribed` becomes True with the
+        SUBACK.
+        """
+        self._sub = self._next_id()
+        self._sub_at = time.ticks_ms()
+        self._topics = topics
+        self.subscribed = False
+        body = 2
+        for topic in topics:
+            body += 3 + len(topic)
+        self._put_head(0x82, body)
+        self._put_word(self._sub)
+        for topic in topics:
+            self._put_word(len(topic))
+            self.link.write(topic)
+            self.link.write(b"\1" if qos else b"\0")
+        self._out_at = self._sub_at
+
+    def _next_id(self):
+        while True:
+            self.pid = self.pid % 65535 + 1
+            for entry in self._flight:
+                if entry[0] == self.pid:
+                    break
+            else:
+                if self.pid != self._sub:
+                    return self.pid
+
+    def _put_publish(self, head, pid, topic, msg):
+        self._put_head(head, 2 + len(topic) + len(msg) + (2 if pid else 0))
+        self._put_word(len(topic))
+        self.link.write(topic)
+        if pid:
+            self._put_word(pid)
+        self.link.write(msg)
+        self._out_at = time.ticks_ms()
+
+    def _put_head(self, head, size):
+        packet = bytearray(5)
+        packet[0] = head
+        i = 1
+        while size > 0x7F:
+            packet[i] = size & 0x7F | 0x80
+            size >>= 7
+            i += 1
+        packet[i] = size
+        self.link.write(packet, i + 1)
+
+    def _put_word(self, value):
+        self.link.write(bytes((value >> 8, value & 0xFF)))
+
+    # -- receiving
+
+    def step(self):
+        """Do what can be done now: send, receive and dispatch, repeat unacked publishes, keep the
+        connection alive.
+
+        True if packets came in. Raises LinkError or MqttError when the connection is lost.
+        """
+        now = time.ticks_ms()
+        if self._out_at is None:
+            self._out_at = now
+        n = self.link.readinto(self._view[self._n :])
+        if n:
+            if not self._n and not self._left:
+                self._part_at = now
+            self._in_at = now
+            self._ping_at = None
+            self._n += n
+            self._take(now)
+        if (self._n or self._left) and self._late(now, self._part_at):
+            raise _mqtt("mqtt_timeout", "the rest of a packet does not come")
+        self._keep(now)
+        self.link.flush()
+        return n > 0
+
+    check_msg = wait_msg = ping = step  # umqtt's own would block and lose packets
+
+    def _late(self, now, since):
+        return time.ticks_diff(now, since) > self.timeout_ms
+
+    def _keep(self, now):
+        if not self.connected:
+            if self._late(now, self._out_at):
+                raise _mqtt("mqtt_timeout", "no CONNACK")
+            return
+        if self._sub and self._late(now, self._sub_at):
+            raise _mqtt("mqtt_timeout", "no SUBACK")
+        for entry in self._flight:
+            if self._late(now, entry[4]):
+                if entry[5] >= _TRIES:
+                    raise _mqtt("mqtt_timeout", "no PUBACK after %d tries" % _TRIES)
+                if len(entry[2]) + len(entry[3]) + 9 > self.link.room() - _RESERVE:
+                    continue
+                entry[4] = now
+                entry[5] += 1
+                self._put_publish(entry[6] | 8, entry[0], entry[2], entry[3])
+        if self._ping_at is not None:
+            if self._late(now, self._ping_at):
+                raise _mqtt("mqtt_timeout", "no PINGRESP")
+        elif self.keepalive:
+            half = self.keepalive * 500
+            if time.ticks_diff(now, self._out_at) > half or time.ticks_diff(now, self._in_at) > half:
+                self.link.write(b"\xc0\0")
+                self._ping_at = self._out_at = now
+
+    def _take(self, now):
+        """Dispatch every packet that is complete, hand over what has come of a long message."""
+        used = 0
+        while True:
+            if self._left:
+                part = min(self._left, self._n - used)
+                if part:
+                    self._piece(self._view[used : used + part])
+                    used += part
+            else:
+                took = self._packet(used)
+                if not took:
+                    break
+                used += took
+            if not self._left:
+                self._part_at = now
+            if used == self._n:
+                break
+        left = self._n - used
+        if used and left:
+            self._view[:left] = self._view[used : self._n]
+        self._n = left
+
+    def _packet(self, at):
+        """Handle the packet that begins at `at`; bytes used, 0 if more must come first."""
+        box = self._box
+        have = self._n - at
+        size = 0
+        i = 1
+        while True:
+            if i >= have:
+                return 0
+            b = box[at + i]
+            size |= (b & 0x7F) << 7 * (i - 1)
+            i += 1
+            if not b & 0x80:
+                break
+            if i > 4:
+                raise _mqtt("mqtt_protocol", "bad packet length")
+        kind = box[at] >> 4
+        whole = i + size <= _RECEIVE
+        if whole and have < i + size:
+            return 0
+        body = at + i
+        if kind == 3:
+            return self._message(box[at], at, i, size, have, whole)
+        if not whole:
+            raise _mqtt("mqtt_protocol", "packet %d of %d bytes" % (kind, size))
+        if kind == 2 and size == 2:
+            if box[body + 1]:
+                code = box[body + 1]
+                text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
+                raise _mqtt("mqtt_refused", "the broker refuses: %s" % text)
+            self.connected = True
+            self.present = bool(box[body] & 1)
+        elif kind == 4 and size == 2:
+            self._acked(box[body] << 8 | box[body + 1])
+        elif kind == 9 and size > 2:
+            self._suback(box[body] << 8 | box[body + 1], self._view[body + 2 : body + size])
+        elif kind != 13:
+            raise _mqtt("mqtt_protocol", "packet %d of %d bytes" % (kind, size))
+        return i + size
+
+    def _message(self, head, at, i, size, have, whole):
+        qos = head >> 1 & 3
+        body = at + i
+        skip = 2 + 2 * (qos > 0)
+        if qos > 1 or size < skip:
+            raise _mqtt("mqtt_protocol", "bad PUBLISH")
+        if have < i + 2:
+            return 0
+        n = self._box[body] << 8 | self._box[body + 1]
+        skip += n
+        if skip > size or i + skip > _RECEIVE:
+            raise _mqtt("mqtt_protocol", "bad PUBLISH")
+        if have < i + skip:
+            return 0
+        self.flags = head & 0x0F
+        self._ack = self._box[body + 2 + n] << 8 | self._box[body + 3 + n] if qos else 0
+        self._topic = bytes(self._view[body + 2 : body + 2 + n])
+        self._total = self._left = size - skip
+        if self._total > MAX_MESSAGE:
+            self.dropped += 1
+            self._topic = None
+        if whole:
+            self._piece(self._view[body + skip : body + size])
+            return i + size
+        return i + skip
+
+    def _piece(self, data):
+        """Hand over the next part of a message; acknowledge it after the last one."""
+        offset = self._total - self._left
+        self._left -= len(data)
+        if self._topic is not None:
+            try:
+                self.on_message(self._topic, data, offset, self._total)
+            except Exception as e:  # noqa: BLE001 - a handler's fault is not the connection's
+                self.handler_error = e
+        if not self._left and self._ack:
+            self.link.write(b"\x40\x02")
+            self._put_word(self._ack)
+
+    def _acked(self, pid):
+        for i, entry in enumerate(self._flight):
+            if entry[0] == pid:
+                self._flight.pop(i)
+                self._done(entry[1], True)
+                return
+        self.late += 1
+
+    def _suback(self, pid, codes):
+        if pid != self._sub:
+            self.late += 1
+            return
+        self._sub = 0
+        for i, code in enumerate(codes):
+            if code & 0x80:
+                raise _mqtt("subscribe_refused", "the broker refuses %s" % self._topics[i])
+        self.subscribed = True
+
+    def _done(self, token, delivered):
+        if self.on_ack:
+            self.on_ack(token, delivered)

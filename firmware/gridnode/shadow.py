@@ -1,0 +1,378 @@
+"""AWS IoT device shadow: what the node reports and what it is asked to become. Pure: topics and
+bytes in and out.
+
+Reported: a shadow merges, so a key that no longer holds is sent as null until an `accepted` answer
+says that it has arrived; the same goes for what the shadow still held from before a restart. NaN
+and infinity never leave the node. Answers are scanned as they come, never parsed whole: the
+`accepted` for a report of 1.5 kB has 4.4 kB, a document more.
+
+Desired: only what is named in `handlers` is looked at. A delta comes back with every accepted
+report, under a new version, for as long as desired differs from reported; so what was handled last
+(applied or refused) is recognised by its content and not handled again, and a delta older than
+what was seen is ignored by its version.
+"""
+
+import json
+import os
+from binascii import crc32, hexlify
+from micropython import const
+
+_DEPTH = const(12)  # AWS allows 8 levels
+_KEY = const(64)  # longest name that matters
+_PATCH = const(1024)  # bytes of one desired object
+
+
+_ANSWERS = (
+    b"update/accepted",
+    b"update/rejected",
+    b"update/delta",
+    b"get/accepted",
+    b"get/rejected",
+)
+
+
+class Scan:
+    """Finds values in a JSON text that comes in pieces.
+
+    `wants` are paths ("version", "state/config"); `found` maps them to their raw text, b"" if
+    longer than 1 kB. Names of state/reported are collected in `names` (nested dicts, 0 for a leaf)
+    if that is a dict.
+    """
+
+    def __init__(self, wants, names=None):
+        self.wants = wants
+        self.names = names
+        self.found = {}
+        self.bad = False
+        self._levels = 1 if names is not None else max(w.count("/") for w in wants)
+        self._stack = []  # name of each object's place, None inside an array
+        self._name = ""
+        self._text = None  # name being read
+        self._key = False  # the next string is a name
+        self._string = self._escape = False
+        self._value = None  # value being taken
+        self._path = None
+        self._end = 0
+
+    def feed(self, data):
+        """Scan the next piece (bytes)."""
+        i = 0
+        n = len(data)
+        while i < n and not self.bad:
+            c = data[i]
+            if self._string:
+                if self._text is None and self._value is None and c != 92 and not self._escape:
+                    j = data.find(b'"', i)  # the fast way over text that nobody wants
+                    if j < 0:
+                        j = n
+                    k = data.find(b"\\", i, j)
+                    if 0 <= k:
+                        j = k
+                    if j > i:
+                        i = j
+                        continue
+                if self._value is not None:
+                    self._take(c)
+                if self._escape:
+                    self._escape = False
+                elif c == 92:
+                    self._escape = True
+                elif c == 34:
+                    self._string = False
+                    if self._text is not None:
+                        self._name = str(self._text, "utf-8")
+                        self._text = None
+                    i += 1
+                    continue
+                if self._text is not None and len(self._text) < _KEY:
+                    self._text.append(c)
+            else:
+                self._mark(c)
+            i += 1
+
+    def _mark(self, c):
+        """One character outside of strings."""
+        stack = self._stack
+        if c == 34:
+            self._string = True
+            if self._key and (len(stack) <= self._levels + 1 or self.names is not None):
+                self._text = bytearray()
+            if self._value is not None:
+                self._take(c)
+            return
+        if c in (44, 93, 125) and self._value is not None and len(stack) == self._end:
+            self.found[self._path] = bytes(self._value or b"").strip()
+            self._value = None
+        if self._value is not None:
+            self._take(c)
+        if c in (123, 91):  # { [
+            if len(stack) >= _DEPTH:
+                self.bad = True
+                return
+            stack.append(None if c == 91 else self._name)
+            self._key = c == 123
+        elif c in (93, 125):
+            if stack:
+                stack.pop()
+            self._key = False
+        elif c == 44:
+            self._key = bool(stack) and stack[-1] is not None
+        elif c == 58 and self._key:
+            self._key = False
+            self._named()
+
+    def _named(self):
+        """A name has been read and its value follows."""
+        stack = self._stack
+        depth = len(stack)
+        if self._value is None and depth <= self._levels + 1:
+            path = "/".join(stack[1:] + [self._name]) if depth > 1 else self._name
+            if path in self.wants:
+                self._value = bytearray()
+                self._path = path
+                self._end = depth
+        if self.names is not None and depth > 2 and stack[1] == "state" and stack[2] == "reported":
+            held = self.names
+            for name in stack[3:]:
+                if not isinstance(held.get(name), dict):
+                    held[name] = {}
+                held = held[name]
+            if self._name not in held:
+                held[self._name] = 0
+
+    def _take(self, c):
+        if self._value is not False:
+            if len(self._value) < _PATCH:
+                self._value.append(c)
+            else:
+                self._value = False
+
+    def number(self, path):
+        """A found integer, 0 if there is none."""
+        try:
+            return int(self.found.get(path, 0))
+        except ValueError:
+            return 0
+
+    def text(self, path):
+        """A found string without its quotes, escapes left as they are; "" if there is none."""
+        return str(self.found.get(path, b""), "utf-8").strip('"')
+
+
+class Shadow:
+    """One shadow. `handlers` maps a desired key to a function of the patch that answers (True,
+    what to report) or (False, reason); a refusal is reported as `<key>_error`, and taken back with
+    the next success.
+    """
+
+    def __init__(self, thing, handlers=None):
+        base = b"$aws/things/%s/shadow/" % thing.encode()
+        self.update_topic = base + b"update"
+        self.get_topic = base + b"get"
+        self._base = len(base)
+        self.filters = tuple(base + kind for kind in _ANSWERS)
+        self.handlers = handlers or {}
+        self.error = None  # (code, message) of the last rejection
+        self._salt = hexlify(os.urandom(3)).decode()
+        self._number = 0  # of the last update
+        self._accepted = 0  # newest own update that was accepted
+        self._held = {}  # in the shadow: name -> 0, dict, or number of the update that deletes it
+        self._sets = {}  # name -> [value, number of the first update with it]
+        self._seen = 0  # version of the newest delta or document
+        self._handled = {}  # desired key -> checksum of the patch that was handled last
+        self._scan = None
+
+    # -- reported
+
+    def set(self, name, value):
+        """Report a key of its own (config, an error; None deletes it) with every update until
+        accepted.
+        """
+        self._sets[name] = [value, 0]
+
+    @property
+    def dirty(self):
+        """True if `set` left something that no update has carried yet."""
+        for name in self._sets:
+            if not self._sets[name][1]:
+                return True
+        return False
+
+    def report(self, fields):
+        """Payload of an update (bytes): `fields` (nested dicts; None means no longer held), what
+        `set` left, nulls.
+
+        Values: bool, int, float, str, dict, list, or an object with `json()` that returns a
+        number's text.
+        """
+        self._number += 1
+        out = ['{"state":{"reported":{']
+        self._merge(fields, self._held, out)
+        for name in list(self._sets):
+            entry = self._sets[name]
+            if entry[1] and entry[1] <= self._accepted:
+                del self._sets[name]
+                continue
+            entry[1] = entry[1] or self._number
+            _name(out, name)
+            _dump(out, entry[0])
+        out.append('}},"clientToken":"%s-%d"}' % (self._salt, self._number))
+        return "".join(out).encode()
+
+    def get_request(self):
+        """Payload that asks for the document."""
+        return b'{"clientToken":"%s"}' % self._salt.encode()
+
+    def _merge(self, fields, held, out):
+        """Append the members of one object, nulls included."""
+        for name in fields:
+            value = fields[name]
+            if _absent(value):
+                continue
+            if isinstance(value, dict):
+                below = held.get(name)
+                if not isinstance(below, dict):
+                    below = held[name] = {}
+                at = len(out)
+                _name(out, name)
+                out.append("{")
+                empty = len(out)
+                self._merge(value, below, out)
+                if len(out) == empty:
+                    while len(out) > at:
+                        out.pop()
+                else:
+                    out.append("}")
+            else:
+                held[name] = 0
+                _name(out, name)
+                _dump(out, value)
+        gone = None
+        for name in held:
+            if name not in fields or _absent(fields[name]):
+                number = held[name]
+                if number and not isinstance(number, dict) and number <= self._accepted:
+                    gone = gone or []
+                    gone.append(name)
+                    continue
+                _name(out, name)
+                out.append("null")
+                if not number or isinstance(number, dict):
+                    held[name] = self._number
+        if gone:
+            for name in gone:
+                del held[name]
+
+    # -- answers and desired
+
+    def message(self, topic, data, offset, total):
+        """Take a message or a piece of one. After its last piece: "accepted", "rejected" (see
+        `error`), "delta", "synced" (the answer to `get`); else None.
+        """
+        kind = bytes(topic[self._base :])
+        if topic not in self.filters:
+            return None
+        if offset == 0:
+            wants = ["version", "clientToken", "code", "message"]
+            names = None
+            if kind == b"update/delta":
+                wants = ["version"] + ["state/" + name for name in self.handlers]
+            elif kind == b"get/accepted":
+                wants = ["version"] + ["state/delta/" + name for name in self.handlers]
+                names = {}
+            self._scan = Scan(wants, names)
+        if self._scan is None:
+            return None
+        self._scan.feed(bytes(data))
+        if offset + len(data) < total:
+            return None
+        scan = self._scan
+        self._scan = None
+        return self._answer(kind, scan)
+
+    def _answer(self, kind, scan):
+        version = scan.number("version")
+        if kind == b"update/accepted":
+            salt, _, number = scan.text("clientToken").partition("-")
+            if salt != self._salt:
+                return None  # somebody else's update
+            self._accepted = max(self._accepted, int(number))
+            return "accepted"
+        if kind == b"update/delta":
+            if version <= self._seen:
+                return None
+            self._seen = version
+            return "delta" if self._desired(scan, "state/") else None
+        if kind == b"get/accepted":
+            self._seen = version
+            self._adopt(scan.names)
+            self._desired(scan, "state/delta/")
+            return "synced"
+        self.error = (scan.number("code"), scan.text("message"))
+        if kind == b"get/rejected":
+            self._seen = 0
+            return "synced"
+        return None if scan.text("clientToken")[: len(self._salt)] != self._salt else "rejected"
+
+    def _adopt(self, names):
+        """The shadow holds these from before: what the next report lacks, it deletes."""
+        for key in self.handlers:
+            names.pop(key, None)
+            names.pop(key + "_error", None)
+        for name in names:
+            if name not in self._held and name not in self._sets:
+                self._held[name] = names[name]
+
+    def _desired(self, scan, prefix):
+        """Give each patch to its handler; True if one was handled."""
+        handled = False
+        for key in self.handlers:
+            text = scan.found.get(prefix + key)
+            if text is None:
+                continue
+            mark = crc32(text)
+            if self._handled.get(key) == mark:
+                continue
+            self._handled[key] = mark
+            handled = True
+            ok = False
+            value = "longer than %d bytes" % _PATCH
+            if text:
+                ok, value = self.handlers[key](json.loads(text))
+            if ok:
+                self.set(key, value)
+            self.set(key + "_error", None if ok else value)
+        return handled
+
+
+def _absent(value):
+    return value is None or (isinstance(value, float) and not -3.0e38 < value < 3.0e38)
+
+
+def _name(out, name):
+    if out[-1][-1] not in "{[":
+        out.append(",")
+    out.append(json.dumps(name) + ":")
+
+
+def _dump(out, value):
+    """Append the JSON text of a value; what is no number becomes null."""
+    if isinstance(value, dict):
+        out.append("{")
+        for name in value:
+            _name(out, name)
+            _dump(out, value[name])
+        out.append("}")
+    elif isinstance(value, (list, tuple)):
+        out.append("[")
+        for i, item in enumerate(value):
+            if i:
+                out.append(",")
+            _dump(out, item)
+        out.append("]")
+    elif hasattr(value, "json"):
+        out.append(value.json())
+    elif _absent(value):
+        out.append("null")
+    else:
+        out.append(json.dumps(value))
