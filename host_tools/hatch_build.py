@@ -13,7 +13,8 @@ class CustomBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
             return
-        sys.path.insert(0, str(Path(self.root) / "host_tools"))
+        root = Path(self.root)
+        sys.path.insert(0, str(root / "host_tools"))
         from gridnode_host import build, resources
 
         included = build_data["force_include"]
@@ -22,7 +23,5 @@ class CustomBuildHook(BuildHookInterface):
             for path in image.rglob("*.mpy"):
                 place = path.relative_to(image).as_posix()
                 included[str(path)] = f"gridnode_host/data/image/{arch}/{place}"
-        boards = Path(self.root) / "boards"
-        for path in boards.rglob("*.json"):
-            place = path.relative_to(boards).as_posix()
-            included[str(path)] = f"gridnode_host/data/boards/{place}"
+        for path in [*root.glob("boards/**/*.json"), *root.glob("certs/policy/*.json")]:
+            included[str(path)] = f"gridnode_host/data/{path.relative_to(root).as_posix()}"

@@ -95,7 +95,25 @@ def issue_node(
     folder = node_folder(authority.folder, thing)
     usage = ExtendedKeyUsageOID.CLIENT_AUTH
     builder = _leaf(authority, thing, usage, not_before, not_after)
-    return _issue(authority, builder, folder, pem)
+    return _write(folder, *_sign(authority, builder, pem), pem)
+
+
+def new_node(authority: Authority, thing: str) -> tuple[bytes, bytes]:
+    """Return a new certificate and key for a node, both DER; nothing is written."""
+    node_folder(authority.folder, thing)  # refuses an unusable name
+    usage = ExtendedKeyUsageOID.CLIENT_AUTH
+    return _sign(authority, _leaf(authority, thing, usage, None, None), pem=False)
+
+
+def store_node(folder: Path, thing: str, cert: bytes, key: bytes | None) -> None:
+    """Keep a node's DER certificate, and its key unless None: then a key on disk is removed."""
+    place = node_folder(folder, thing)
+    if key is None:
+        (place / "key.der").unlink(missing_ok=True)
+        private_folder(place.parent)
+        write_atomic(private_folder(place) / "cert.der", cert)
+    else:
+        _write(place, cert, key, pem=False)
 
 
 def issue_server(
@@ -116,7 +134,7 @@ def issue_server(
     builder = _leaf(authority, every[0], usage, not_before, not_after)
     alternative = x509.SubjectAlternativeName([_general_name(name) for name in every])
     builder = builder.add_extension(alternative, critical=False)
-    return _issue(authority, builder, authority.folder / "server", pem=True)
+    return _write(authority.folder / "server", *_sign(authority, builder, pem=True), pem=True)
 
 
 def node_folder(folder: Path, thing: str) -> Path:
@@ -140,11 +158,24 @@ def node_identity(folder: Path, thing: str) -> Identity | None:
 
 def valid_until(path: Path) -> datetime.datetime:
     """Return when a certificate file (DER or PEM) expires, in UTC."""
-    content = path.read_bytes()
-    load = (
-        x509.load_pem_x509_certificate if b"BEGIN" in content else x509.load_der_x509_certificate
-    )
-    return load(content).not_valid_after_utc
+    return _load(path).not_valid_after_utc
+
+
+def read_der(path: Path) -> bytes:
+    """Return a certificate file (DER or PEM) as DER, which is what a node takes."""
+    return _load(path).public_bytes(serialization.Encoding.DER)
+
+
+def _load(path: Path) -> x509.Certificate:
+    try:
+        content = path.read_bytes()
+        if b"-----BEGIN" in content:
+            return x509.load_pem_x509_certificate(content)
+        return x509.load_der_x509_certificate(content)
+    except (OSError, ValueError) as err:
+        raise GridnodeError(
+            "read a certificate", f"{path}: {err}", "Check the file.", Exit.USAGE
+        ) from err
 
 
 def _utc_now() -> datetime.datetime:
@@ -240,18 +271,23 @@ def _leaf(
     )
 
 
-def _issue(
-    authority: Authority, builder: x509.CertificateBuilder, folder: Path, pem: bool
-) -> Identity:
+def _sign(
+    authority: Authority, builder: x509.CertificateBuilder, pem: bool
+) -> tuple[bytes, bytes]:
+    """Make a key and sign its certificate; returns both encoded."""
     key = ec.generate_private_key(ec.SECP256R1())
     cert = builder.public_key(key.public_key()).sign(authority.key, hashes.SHA256())
+    encoding = serialization.Encoding.PEM if pem else serialization.Encoding.DER
+    return cert.public_bytes(encoding), _key_bytes(key, pem)
+
+
+def _write(folder: Path, cert: bytes, key: bytes, pem: bool) -> Identity:
     private_folder(folder.parent)
     private_folder(folder)
     kind = "pem" if pem else "der"
     identity = Identity(folder / f"cert.{kind}", folder / f"key.{kind}")
-    encoding = serialization.Encoding.PEM if pem else serialization.Encoding.DER
-    write_atomic(identity.key, _key_bytes(key, pem), 0o600)
-    write_atomic(identity.cert, cert.public_bytes(encoding))
+    write_atomic(identity.key, key, 0o600)
+    write_atomic(identity.cert, cert)
     return identity
 
 

@@ -106,7 +106,7 @@ def ports(
             out.done(count=len(rows))
 
 
-@app.command(epilog=_epilog("gridnode certs --thing meter-1 --server broker.example", Exit.VERIFY))
+@app.command(epilog=_epilog("gridnode certs --server --name broker.example"))
 def certs(
     thing: Annotated[
         list[str] | None, typer.Option(help="Make key and certificate of this node (repeat).")
@@ -213,6 +213,10 @@ def provision(
     calibration: Annotated[
         Path | None, typer.Option(help="calibration.json to put on the node.")
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="CA of the broker's certificate, if it is not the CA of --certs-dir."),
+    ] = None,
     certs_dir: CertsDir = None,
     keep_keys: Annotated[
         bool, typer.Option("--keep-keys", help="Leave the node's private key on this machine.")
@@ -242,6 +246,7 @@ def provision(
             profile=resources.profile(profile),
             calibration=work.load_calibration(calibration),
             certs_dir=certs_dir or resources.certs_dir(),
+            ca_file=ca_file,
             keep_keys=keep_keys,
             timeout_s=timeout,
         )

@@ -212,7 +212,9 @@ def _answer(step: str, text: str) -> dict[str, Any]:
             if answer["ok"]:
                 return answer
             cause = f"{answer.get('message', 'no reason given')} ({answer.get('code', '?')})"
-            raise GridnodeError(step, cause, str(answer.get("action", "")), Exit.REFUSED)
+            if answer.get("code") == "hash":
+                raise GridnodeError(step, cause, "Check the cable, try again.", Exit.VERIFY)
+            raise GridnodeError(step, cause, "Correct what the node names.", Exit.REFUSED)
     raise GridnodeError(
         step, "the answer is not the JSON of a Gridnode service", "Update the node.", Exit.REFUSED
     )

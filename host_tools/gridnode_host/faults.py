@@ -51,8 +51,8 @@ _ADVICE = {
     "timeout": Advice(_BROKER, "Check the network and any firewall between node and broker."),
     "tls_ca": Advice(
         _TLS,
-        "The node has another CA than the one that signed the broker's certificate: use that CA "
-        "(--certs-dir) or issue the broker's certificate from the node's CA.",
+        "The node has another CA than the one that signed the broker's certificate: provision "
+        "with that CA (--ca-file or --certs-dir).",
         lasting=True,
     ),
     "tls_no_ca": Advice(_TLS, _CERTS, lasting=True),

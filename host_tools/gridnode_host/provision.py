@@ -7,6 +7,7 @@ cable only; they never appear among arguments, in messages or in temporary files
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -43,6 +44,7 @@ class Plan:
     profile: dict[str, Any]
     certs_dir: Path
     calibration: dict[str, Any] | None = None
+    ca_file: Path | None = None  # what signs the broker's certificate, if not the own CA
     keep_keys: bool = False
     timeout_s: float = 90.0
 
@@ -126,33 +128,33 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
     """
     _check("profile", plan.profile)
     folder = certs.node_folder(plan.certs_dir, plan.thing)
+    ca = certs.read_der(plan.ca_file) if plan.ca_file else None
     documents = {NODE_JSON: plan.config, PROFILE_JSON: plan.profile}
     if plan.calibration is not None:
         documents[CALIBRATION_JSON] = plan.calibration
     if dry_run:
         for path in (*documents, CA_DER, CERT_DER, KEY_DER):
             out.event("plan", f"would write {path} to the node on {plan.port}", path=path)
-        if not plan.keep_keys:
+        if not plan.keep_keys and (folder / "key.der").is_file():
             out.event("plan", f"would then remove {folder / 'key.der'}", path=str(folder))
         out.done()
         return
-    with out.step("prepare key and certificate"):
-        authority = certs.ensure_ca(plan.certs_dir)
-        identity = certs.node_identity(plan.certs_dir, plan.thing)
-        identity = identity or certs.issue_node(authority, plan.thing)
+    with out.step(f"open {plan.port}"):
+        node = Node(plan.port)
+    with node:
+        with out.step("prepare key and certificate"):
+            authority = certs.ensure_ca(plan.certs_dir)
+            identity = certs.node_identity(plan.certs_dir, plan.thing)
+            if identity:
+                cert, key = identity.cert.read_bytes(), identity.key.read_bytes()
+            else:  # a key that is not to be kept never reaches this machine's disk
+                cert, key = certs.new_node(authority, plan.thing)
         files = {path: _compact(content) for path, content in documents.items()}
-        files[CA_DER] = authority.der.read_bytes()
-        files[CERT_DER] = identity.cert.read_bytes()
-        files[KEY_DER] = identity.key.read_bytes()
-    with Node(plan.port) as node:
+        files |= {CA_DER: ca or authority.der.read_bytes(), CERT_DER: cert, KEY_DER: key}
         _install(node, files, out)
-        if not plan.keep_keys:
-            identity.key.unlink(missing_ok=True)
-            out.event(
-                "key_removed",
-                "      the node's key is on the node and no longer on this machine",
-                path=str(identity.key),
-            )
+        certs.store_node(plan.certs_dir, plan.thing, cert, key if plan.keep_keys else None)
+        where = "is kept on this machine as well" if plan.keep_keys else "is on the node only"
+        out.event("key", f"      the node's private key {where}", kept=plan.keep_keys)
         with out.step("restart the node"):
             node.restart()
         with out.step("wait until the node is connected"):
@@ -180,7 +182,12 @@ def _install(node: Node, files: dict[str, bytes], out: Output) -> None:
             node.stage(path, data, show)
             written += len(data)
     with out.step("let the node check and install them"):
-        node.call("install", hashes)
+        try:
+            node.call("install", hashes)
+        except GridnodeError:
+            with contextlib.suppress(GridnodeError):
+                node.call("discard", list(hashes))
+            raise
     with out.step("read the hashes back"):
         found = node.call("hashes", list(hashes)).get("hashes", {})
         wrong = [path for path in hashes if found.get(path) != hashes[path]]

@@ -49,6 +49,11 @@ def schema(name: str) -> dict[str, Any]:
     return _load(_data("boards", "schema", f"{name}.schema.json"), f"schema {name}")
 
 
+def policy(name: str) -> dict[str, Any]:
+    """Return a policy document of ``certs/policy``."""
+    return _load(_data("certs", "policy", f"{name}.json"), f"policy {name}")
+
+
 def profile_names() -> list[str]:
     """Return the names of the profiles that come with the product, sorted."""
     return sorted(path.stem for path in _data("boards", "profiles").glob("*.json"))
