@@ -5,7 +5,6 @@ the parts that it applied and `Calibration.correct` does the rest. A unit withou
 its design values.
 """
 
-import math
 from array import array
 
 VERSION = 1
@@ -72,7 +71,7 @@ class Calibration:
                     for name in ("power", "reactive_power", "apparent_power"):
                         _scale(values, name, gv * gi)
                 if "phase" not in self.applied:
-                    rotate(values, lead_i - lead_v)
+                    reading.rotate(k, lead_i - lead_v)
         reading.derive()
         return reading
 
@@ -80,17 +79,3 @@ class Calibration:
 def _scale(values, name, gain):
     if values.get(name) is not None:
         values[name] *= gain
-
-
-def rotate(values, lead_deg):
-    """Turn P and Q back by the lead of the sensed current: P cos d - Q sin d, Q cos d + P sin d.
-
-    A sensed current that leads by d lags too little: the measured angle is phi - d, the true one phi. Exact for the
-    fundamental, which is all that is left once P and Q are sums.
-    """
-    p, q = values.get("power"), values.get("reactive_power")
-    if p is None or q is None or not lead_deg:
-        return
-    c, s = math.cos(math.radians(lead_deg)), math.sin(math.radians(lead_deg))
-    values["power"] = p * c - q * s
-    values["reactive_power"] = q * c + p * s

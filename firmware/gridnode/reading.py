@@ -80,6 +80,20 @@ class Reading:
         self.at[phase][name] = None
         self.quality[signal(phase, name)] = reason
 
+    def rotate(self, phase, lead_deg):
+        """Turn P and Q of a phase back by the lead of the sensed current: P cos d - Q sin d, Q cos d + P sin d.
+
+        A sensed current that leads by d lags too little: the measured angle is phi - d, the true one phi. Exact for
+        the fundamental.
+        """
+        values = self.at[phase]
+        p, q = values.get("power"), values.get("reactive_power")
+        if p is None or q is None or not lead_deg:
+            return
+        c, s = math.cos(math.radians(lead_deg)), math.sin(math.radians(lead_deg))
+        values["power"] = p * c - q * s
+        values["reactive_power"] = q * c + p * s
+
     def derive(self):
         """Fill S = V*I and PF = P/S per phase where missing, then the totals of a multi-phase meter.
 

@@ -38,10 +38,12 @@ class _Adc:
 class Mains:
     """volts, amperes: rms; lag: degrees; harmonics: (order, ratio to the fundamental, degrees) of the current."""
 
-    def __init__(self, volts=230.0, amperes=10.0, lag=0.0, hertz=50.0, harmonics=(), noise_mv=5.0, conversion_us=36, us=0):
+    conversion_us = 36
+
+    def __init__(self, volts=230.0, amperes=10.0, lag=0.0, hertz=50.0, harmonics=(), noise_mv=5.0, us=0):
         self.us = us
         self.volts, self.lag, self.hertz = volts, math.radians(lag), hertz
-        self.noise_mv, self.conversion_us = noise_mv, conversion_us
+        self.noise_mv = noise_mv
         self.waves = [(1, 1.0, 0.0)] + [(h, a, math.radians(d)) for h, a, d in harmonics]
         self.amperes = amperes / math.sqrt(sum([a * a for _, a, _ in self.waves]))
         self.dc_mv = 1300.0

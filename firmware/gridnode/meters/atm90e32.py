@@ -255,6 +255,7 @@ class Meter:
             t = self._read(_TEMPERATURE)
             flat["temperature"] = float(t - 0x10000 if t & 0x8000 else t)
             reading.flags = self._latched()
+            self._alive()  # a bus that went silent meanwhile reads as ones or zeros everywhere
         except (BusError, OSError):
             self._down = True
             reading.clear(NAMES, r.BUS_FAULT)
@@ -279,14 +280,12 @@ class Meter:
         for name, address in (("power", _P), ("reactive_power", _Q)):
             high = self._read(address + k)
             values[name] = signed32(high, self._read(address + _LOW_WORD + k)) * _POWER_LSB * self._scale
+        at = k + 1 if self.phases > 1 else 0
         if raw == 0xFFFF:
-            at = k + 1 if self.phases > 1 else 0
             for name in ("current", "power", "reactive_power"):
                 self.reading.spoil(at, name, r.SATURATED)
-        elif self._rest[k]:
-            from gridnode.calibration import rotate
-
-            rotate(values, self._rest[k])
+        else:
+            self.reading.rotate(at, self._rest[k])
 
     def _energy(self, reading):
         reading.metered = True

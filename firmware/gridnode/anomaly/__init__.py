@@ -1,0 +1,48 @@
+"""Judges readings: what is wrong, how sure, since when. Rules now; statistics and models are further layers."""
+
+from gridnode.anomaly.rules import Range
+
+
+class Change:
+    """An alarm that was raised or cleared."""
+
+    def __init__(self, rule):
+        self.signal = rule.signal
+        self.kind = rule.kind
+        self.raised = rule.alarm
+        self.priority = rule.priority
+        self.text = rule.text()
+
+
+class Judge:
+    """Verdict on the readings of one meter; `limits` is the profile's table."""
+
+    def __init__(self, limits, phases):
+        self.rules = []
+        for name in sorted(limits):
+            self.rules += Range.of(name, limits[name], phases)
+
+    def block(self, reading):
+        """Judge one block; returns the alarms that changed."""
+        return [Change(rule) for rule in self.rules if rule.judge(reading)]
+
+    def verdict(self):
+        """The `anomaly` object of the report: grade 0..1, alarm, priority (1 is most urgent), per-signal detail."""
+        grade = 0.0
+        priority = None
+        signals = {}
+        kinds = {}
+        for rule in self.rules:
+            if rule.grade:
+                signals[rule.signal] = round(rule.grade, 2)
+                grade = max(grade, rule.grade)
+            if rule.alarm:
+                kinds[rule.signal] = rule.kind
+                priority = rule.priority if priority is None else min(priority, rule.priority)
+        return {
+            "grade": round(grade, 2),
+            "alarm": bool(kinds),
+            "priority": priority,
+            "signals": signals,
+            "kinds": kinds,
+        }

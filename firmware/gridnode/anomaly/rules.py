@@ -1,0 +1,84 @@
+"""Certain rules: a value outside the range of its SKU."""
+
+from micropython import const
+
+from gridnode.reading import NAMES
+
+_RAISE_MS = const(600)  # outside so long in a row
+_CLEAR_MS = const(1000)  # inside, hysteresis included, so long in a row
+_UNITS = {"voltage": "V", "current": "A", "power": "W", "frequency": "Hz", "temperature": "degC", "humidity": "%"}
+
+
+class Range:
+    """One signal between `low` and `high`; the alarm ends only inside the range by `hysteresis`.
+
+    grade: 0 inside, 0.5 just outside, 1 from a tenth of the limit beyond it.
+    """
+
+    def __init__(self, signal, phase, name, limit):
+        self.signal = signal
+        self.phase = phase
+        self.name = name
+        self.low = limit.get("low")
+        self.high = limit.get("high")
+        self.hysteresis = limit.get("hysteresis", 0)
+        self.priority = limit.get("priority", 3)
+        self.alarm = False
+        self.kind = None
+        self.grade = 0.0
+        self.value = None
+        self._ms = 0
+
+    @classmethod
+    def of(cls, key, limit, phases):
+        """Rules for a key of the limits: a report name (`voltage`), a phase signal (`v2`) or a family (`v`)."""
+        if key in NAMES:
+            return [cls(key, 0, key, limit)]
+        for name in NAMES:
+            short = NAMES[name][0]
+            if key == short:
+                if phases == 1:
+                    return [cls(name, 0, name, limit)]
+                return [cls(short + str(k), k, name, limit) for k in range(1, phases + 1)]
+            if key[:-1] == short and key[-1:] in "123" and int(key[-1]) <= phases > 1:
+                return [cls(key, int(key[-1]), name, limit)]
+        raise ValueError("limits: no signal %r" % key)
+
+    def judge(self, reading):
+        """Take one value; returns True when the alarm is raised or cleared. A missing value changes nothing."""
+        value = reading.at[self.phase].get(self.name)
+        if value is None:
+            return False
+        self.value = value
+        margin = self.hysteresis if self.alarm else 0
+        kind = None
+        if self.high is not None and value > self.high - margin:
+            kind, limit = "range_high", self.high
+        elif self.low is not None and value < self.low + margin:
+            kind, limit = "range_low", self.low
+        if kind:
+            excess = abs(value - limit) / max(0.1 * abs(limit), 1e-6)
+            self.grade = 0.5 + 0.5 * min(1.0, excess)
+        else:
+            self.grade = 0.0
+        if (kind is not None) == self.alarm:
+            self._ms = 0
+            if self.alarm:
+                self.kind = kind
+            return False
+        self._ms += reading.ms
+        if self._ms < (_CLEAR_MS if self.alarm else _RAISE_MS):
+            return False
+        self._ms = 0
+        self.alarm = not self.alarm
+        if self.alarm:
+            self.kind = kind
+        return True
+
+    def text(self):
+        """One plain sentence."""
+        unit = _UNITS.get(self.name, "")
+        if not self.alarm:
+            return "%s %.4g %s is within its range again" % (self.signal, self.value, unit)
+        side, limit = ("above", self.high) if self.kind == "range_high" else ("below", self.low)
+        return "%s %.4g %s is %s %g %s" % (self.signal, self.value, unit, side, limit, unit)

@@ -1,0 +1,117 @@
+"""Configuration and profile of this node: loaded, judged as a whole, applied atomically or refused with a reason."""
+
+import json
+
+from gridnode import schema, storage
+
+NODE = "/config/node.json"
+PROFILE = "/config/profile.json"
+CALIBRATION = "/config/calibration.json"
+VERSION = 1
+
+_DEFAULTS = {
+    "mqtt": {"port": 8883, "keepalive_s": 60},
+    "clock": {"server": "pool.ntp.org", "port": 123, "resync_s": 3600},
+    "report": {"interval_s": 10},
+}
+
+
+class ConfigError(ValueError):
+    """A document is refused; the text is the reason."""
+
+
+def check_node(document, row_s=None):
+    """Raise ConfigError unless this is a valid node.json."""
+    _check("CONFIG", document)
+    network = document["network"]
+    if network["kind"] == "wlan" and not network.get("ssid"):
+        raise ConfigError("network.kind wlan needs network.ssid")
+    interval = document.get("report", {}).get("interval_s")
+    if interval and row_s and interval % row_s:
+        raise ConfigError("report.interval_s %d is no multiple of the profile's row of %d s" % (interval, row_s))
+
+
+def check_profile(document):
+    """Raise ConfigError unless this is a valid profile.json."""
+    _check("PROFILE", document)
+    if not isinstance(document["board"], dict):
+        raise ConfigError("board must be the board's data")
+    console = document["board"].get("console", {})
+    seen = set()
+    for meter in document["meters"]:
+        if meter["id"] in seen:
+            raise ConfigError("two meters named %r" % meter["id"])
+        seen.add(meter["id"])
+        if meter.get("uart") and meter["uart"].get("id") == console.get("uart"):
+            raise ConfigError("meter %r sits on the console UART" % meter["id"])
+
+
+def _check(name, document):
+    if document.get("version") != VERSION:
+        raise ConfigError("version %r, this firmware knows %d" % (document.get("version"), VERSION))
+    try:
+        schema.check(schema.load(name), document)
+    except schema.SchemaError as e:
+        raise ConfigError(str(e))
+
+
+def load(path, check):
+    """Return (document, problem): a usable document or None, and what is wrong in one sentence or None."""
+    document, problem = storage.load(path)
+    if document is None:
+        return None, problem or "%s is missing" % path
+    try:
+        check(document)
+    except ConfigError as e:
+        return None, "%s: %s" % (path, e)
+    return document, problem
+
+
+class Config:
+    """node.json with defaults; `apply` is the way of desired.config into it."""
+
+    def __init__(self, document, row_s):
+        self.document = document
+        self._row_s = row_s
+
+    def get(self, section):
+        """One section with its defaults filled in."""
+        merged = dict(_DEFAULTS.get(section, {}))
+        merged.update(self.document.get(section, {}))
+        if section == "report" and merged["interval_s"] % self._row_s:
+            merged["interval_s"] = self._row_s
+        return merged
+
+    def remote(self):
+        """The part that desired.config may change, as it is in force: what is reported back."""
+        return {"report": self.get("report"), "clock": self.get("clock")}
+
+    def apply(self, patch):
+        """Merge desired.config; returns None when it is in force and saved, else the reason of the refusal."""
+        try:
+            if not isinstance(patch, dict):
+                raise ConfigError("config must be an object")
+            properties = schema.load("CONFIG")["properties"]
+            for key in patch:
+                if not properties.get(key, {}).get("x-remote"):
+                    raise ConfigError("%s cannot be changed from the cloud" % key)
+            document = _merge(json.loads(json.dumps(self.document)), patch)
+            check_node(document, self._row_s)
+            if document != self.document:
+                storage.save(NODE, document)
+                self.document = document
+        except (ConfigError, storage.StorageError, OSError) as e:
+            return str(e)
+        return None
+
+
+def _merge(base, patch):
+    for key in patch:
+        value = patch[key]
+        if value is None:
+            base.pop(key, None)
+        elif isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = value
+    return base

@@ -1,0 +1,122 @@
+"""What the host calls over the serial port; each function prints one line of JSON and nothing else.
+
+A call answers {"ok": true, ...} or {"ok": false, "code": ..., "message": ...}.
+"""
+
+import binascii
+import gc
+import hashlib
+import json
+import machine
+import os
+import sys
+
+from gridnode import config, health, storage
+
+_CHECKS = {config.NODE: config.check_node, config.PROFILE: config.check_profile}
+_WDT_MS = 600000
+
+
+class Refusal(Exception):
+    """A call is refused: code and message."""
+
+
+def _service(function):
+    def call(*args, **kwargs):
+        feed()
+        try:
+            answer = function(*args, **kwargs) or {}
+            answer["ok"] = True
+        except Refusal as e:
+            answer = {"ok": False, "code": e.args[0], "message": e.args[1]}
+        except Exception as e:  # noqa: BLE001 - the host must get an answer, whatever it is
+            answer = {"ok": False, "code": "internal", "message": "%s: %s" % (type(e).__name__, e)}
+        print(json.dumps(answer))
+
+    return call
+
+
+def feed():
+    """Give the host ten minutes to the next call; the application's watchdog runs on after Ctrl-C."""
+    try:
+        machine.WDT(timeout=_WDT_MS).feed()
+    except (AttributeError, OSError, ValueError):
+        pass
+
+
+def _hash(path):
+    try:
+        with open(path, "rb") as f:
+            h = hashlib.sha256()
+            buf = bytearray(512)
+            view = memoryview(buf)
+            while True:
+                n = f.readinto(buf)
+                if not n:
+                    return binascii.hexlify(h.digest()).decode()
+                h.update(view[:n])
+    except OSError:
+        return None
+
+
+@_service
+def info():
+    """Who this is: firmware, platform, identity, and what lies on it."""
+    document, problem = storage.load(config.NODE)
+    profile, profile_problem = storage.load(config.PROFILE)
+    fs = os.statvfs("/")
+    return {
+        "firmware": health.VERSION,
+        "micropython": list(sys.implementation.version[:3]),
+        "mpy": getattr(sys.implementation, "_mpy", 0),
+        "unique_id": binascii.hexlify(machine.unique_id()).decode(),
+        "thing": (document or {}).get("thing"),
+        "sku": (profile or {}).get("sku"),
+        "problem": problem or profile_problem,
+        "free_memory": gc.mem_free(),
+        "free_flash": fs[0] * fs[3],
+    }
+
+
+@_service
+def hashes(paths):
+    """SHA-256 of files, None for a missing one."""
+    return {"hashes": {path: _hash(path) for path in paths}}
+
+
+@_service
+def install(files):
+    """Put staged files (`<path>.new`) into place: {path: SHA-256 as hex}. All of them or none.
+
+    Hashes are compared and documents judged before the first one is moved.
+    """
+    for path in files:
+        if _hash(path + ".new") != files[path]:
+            raise Refusal("hash", "%s.new is not what was sent" % path)
+        if path in _CHECKS:
+            with open(path + ".new", "rb") as f:
+                text = f.read()
+            try:
+                _CHECKS[path](storage.decode(text))
+            except (config.ConfigError, storage.StorageError) as e:
+                raise Refusal("invalid", "%s: %s" % (path, e))
+    storage.install(list(files))
+    return {"hashes": {path: _hash(path) for path in files}}
+
+
+@_service
+def discard(paths):
+    """Remove staged files after a failed installation."""
+    for path in paths:
+        storage.remove(path + ".new")
+
+
+@_service
+def restart():
+    """Reset the node; the answer is the last thing it says."""
+    print('{"ok": true}')
+    health.announce("service")
+    machine.reset()
+
+
+storage.make_dirs()  # the host stages files before the application has ever run

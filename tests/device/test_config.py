@@ -1,0 +1,94 @@
+"""Schema subset, configuration as a whole, desired.config."""
+
+import json
+
+from gridnode import config, schema, storage
+from test_storage import BASE, setup
+
+NODE = {
+    "version": 1,
+    "thing": "node-1",
+    "network": {"kind": "none"},
+    "mqtt": {"host": "localhost", "port": 8883},
+    "report": {"interval_s": 10},
+    "later": {"unknown": True},
+}
+
+
+def changed(**fields):
+    document = json.loads(json.dumps(NODE))
+    document.update(fields)
+    return document
+
+
+def reason(document, row_s=10):
+    try:
+        config.check_node(document, row_s)
+    except config.ConfigError as e:
+        return str(e)
+    return None
+
+
+def test_a_good_document_passes_and_unknown_keys_are_kept():
+    assert reason(NODE) is None
+
+
+def test_refusals_name_the_place():
+    for document, part in (
+        (changed(version=2), "version 2"),
+        (changed(version=True), "version"),
+        (changed(thing=""), "thing is below 1 characters"),
+        (changed(thing=7), "thing must be of type string"),
+        (changed(mqtt={"port": 1}), "mqtt lacks 'host'"),
+        (changed(mqtt={"host": "x", "port": 70000}), "mqtt.port is above 65535"),
+        (changed(mqtt={"host": "x", "port": True}), "mqtt.port must be of type integer"),
+        (changed(network={"kind": "zigbee"}), "network.kind must be one of wlan, lan, none"),
+        (changed(network={"kind": "wlan"}), "needs network.ssid"),
+        (changed(report={"interval_s": 15}), "multiple"),
+        (changed(report={"interval_s": 10.5}), "integer"),
+    ):
+        got = reason(document)
+        assert got and part in got, (got, part)
+
+
+def test_profile_schema_is_in_the_image():
+    s = schema.load("PROFILE")
+    assert s["properties"]["meters"]["items"]["required"] == ["id", "driver"]
+    try:
+        schema.check(s, {"version": 1})
+        assert 0
+    except schema.SchemaError as e:
+        assert "lacks" in str(e)
+
+
+def test_desired_config_is_applied_or_refused_as_a_whole():
+    end = setup()
+    path, config.NODE = config.NODE, BASE + "/node.json"
+    try:
+        c = config.Config(changed(), 10)
+        assert c.apply({"report": {"interval_s": 30}}) is None
+        assert c.get("report")["interval_s"] == 30
+        assert storage.load(config.NODE)[0]["report"]["interval_s"] == 30
+        assert storage.load(config.NODE)[0]["later"] == {"unknown": True}
+        for patch, part in (
+            ({"report": {"interval_s": 25}}, "multiple"),
+            ({"report": {"interval_s": 0}}, "below"),
+            ({"report": {"interval_s": 60}, "mqtt": {"host": "evil"}}, "mqtt cannot be changed"),
+            ({"network": {"kind": "none"}}, "cannot be changed"),
+            ({"thing": "other"}, "cannot be changed"),
+            ({"report": 5}, "type object"),
+            (None, "object"),
+            ([1], "object"),
+        ):
+            got = c.apply(patch)
+            assert got and part in got, (patch, got)
+            assert c.get("report")["interval_s"] == 30
+        assert c.apply({"report": {"interval_s": None}}) is None
+        assert c.get("report")["interval_s"] == 10
+    finally:
+        config.NODE = path
+        end()
+
+
+def test_interval_never_contradicts_the_row():
+    assert config.Config(changed(report={"interval_s": 10}), 4).get("report")["interval_s"] == 4

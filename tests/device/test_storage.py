@@ -1,0 +1,149 @@
+"""Documents with a CRC, generations, journalled installation, records in RTC memory."""
+
+import os
+
+from gridnode import storage
+
+BASE = "/tmp_storage"
+
+
+class Rtc:
+    """RTC memory as the chip has it: whole bytes in, whole bytes out."""
+
+    def __init__(self):
+        self.data = b""
+
+    def memory(self, data=None):
+        if data is not None:
+            self.data = bytes(data)
+        return self.data
+
+
+def setup():
+    import gc
+    import vfs
+
+    gc.collect()
+
+    class Ram:
+        def __init__(self):
+            self.data = bytearray(b"\xff" * 32768)
+
+        def readblocks(self, n, buf, off=0):
+            at = n * 512 + off
+            buf[:] = self.data[at : at + len(buf)]
+
+        def writeblocks(self, n, buf, off=0):
+            at = n * 512 + off
+            self.data[at : at + len(buf)] = buf
+
+        def ioctl(self, op, arg):
+            return {4: 64, 5: 512, 6: 0}.get(op, 0)
+
+    disk = Ram()
+    vfs.VfsLfs2.mkfs(disk)
+    vfs.mount(disk, BASE)
+    return lambda: vfs.umount(BASE)
+
+
+def refuses(call, part):
+    try:
+        call()
+    except storage.StorageError as e:
+        assert part in str(e), e
+        return
+    raise AssertionError("no refusal with %r" % part)
+
+
+def test_a_document_comes_back_and_its_crc_counts():
+    data = storage.encode({"version": 1, "name": "é", "n": [1, 2.5, None]})
+    assert storage.decode(data) == {"version": 1, "name": "é", "n": [1, 2.5, None]}
+    for k in range(len(data)):
+        broken = bytearray(data)
+        broken[k] ^= 0x04
+        try:
+            assert storage.decode(bytes(broken)) == {"version": 1, "name": "é", "n": [1, 2.5, None]}, broken
+            assert 0, "a flipped bit at %d went unnoticed: %r" % (k, broken)
+        except storage.StorageError:
+            pass
+
+
+def test_a_file_of_the_host_needs_no_crc():
+    assert storage.decode(b'{"version": 1}\n') == {"version": 1}
+    refuses(lambda: storage.decode(b"[1]"), "no JSON object")
+    refuses(lambda: storage.decode(b'{"version": 1'), "no JSON text")
+
+
+def test_what_json_cannot_hold_is_refused():
+    refuses(lambda: storage.encode({"x": float("nan")}), "JSON")
+    refuses(lambda: storage.encode({"x": float("inf")}), "JSON")
+
+
+def test_previous_generation_stands_in():
+    end = setup()
+    try:
+        path = BASE + "/doc.json"
+        assert storage.load(path) == (None, None)
+        storage.save(path, {"n": 1})
+        storage.save(path, {"n": 2})
+        assert storage.load(path) == ({"n": 2}, None)
+        with open(path, "r+b") as f:
+            f.write(b"#")
+        document, problem = storage.load(path)
+        assert document == {"n": 1} and "doc.json" in problem, (document, problem)
+        storage.remove(path)
+        assert storage.load(path)[0] == {"n": 1}
+    finally:
+        end()
+
+
+def test_a_full_flash_keeps_the_old_file():
+    end = setup()
+    try:
+        path = BASE + "/doc.json"
+        storage.save(path, {"n": 1})
+        with open(BASE + "/filler", "wb") as f:
+            for _ in range(26):
+                f.write(bytes(1024))
+        refuses(lambda: storage.save(path, {"n": "x" * 6000}), "cannot write")
+        assert storage.load(path) == ({"n": 1}, None)
+        assert sorted(os.listdir(BASE)) == ["doc.json", "filler"], os.listdir(BASE)
+    finally:
+        end()
+
+
+def test_records_survive_a_reset_and_a_torn_write():
+    rtc = Rtc()
+    kept = storage.Retained(rtc, 2)
+    assert kept.read(0) is None
+    for k in range(5):
+        kept.write(1, b"value %d" % k)
+    kept.write(0, b"boot")
+    again = storage.Retained(rtc, 2)
+    assert again.read(1) == b"value 4" and again.read(0) == b"boot"
+    # The newest copy is damaged: the one before it stands.
+    image = bytearray(rtc.data)
+    at = bytes(image).find(b"value 4")
+    image[at] ^= 1
+    rtc.data = bytes(image)
+    assert storage.Retained(rtc, 2).read(1) == b"value 3"
+    # All bits set or cleared, as after power-on, is nothing.
+    rtc.data = b"\xff" * len(rtc.data)
+    assert storage.Retained(rtc, 2).read(1) is None
+
+
+def test_record_counter_wraps():
+    rtc = Rtc()
+    kept = storage.Retained(rtc, 1)
+    for k in range(65540):
+        if k < 5 or k > 65530:
+            kept.write(0, b"%d" % k)
+        elif k == 5:
+            # Set both counters just below the wrap instead of writing 65,000 times.
+            import struct
+
+            for slot, n in ((0, 65529), (112, 65530)):
+                payload = b"%d" % n
+                struct.pack_into("<HHI", kept._image, slot, len(payload), n, storage.crc(payload, n))
+                kept._image[slot + 8 : slot + 8 + len(payload)] = payload
+    assert kept.read(0) == b"65539", kept.read(0)
