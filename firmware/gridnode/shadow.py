@@ -44,7 +44,7 @@ class Scan:
         self.names = names
         self.found = {}
         self.bad = False
-        self._levels = 1 if names is not None else max(w.count("/") for w in wants)
+        self._levels = max(want.count("/") for want in wants)
         self._stack = []  # name of each object's place, None inside an array
         self._name = ""
         self._text = None  # name being read
