@@ -3,7 +3,7 @@
 import json
 
 from gridnode import config, schema, storage
-from test_storage import BASE, setup
+from ramdisk import BASE, setup
 
 NODE = {
     "version": 1,

@@ -1,7 +1,7 @@
 """Totals: integers that never fall, survive restarts, and reject what no load can explain."""
 
 from gridnode import energy, reading, storage
-from test_storage import BASE, Rtc, setup
+from ramdisk import BASE, Rtc, setup
 
 
 def ledger(rtc=None, path=BASE + "/energy.bin", channels=1):

@@ -3,47 +3,7 @@
 import os
 
 from gridnode import storage
-
-BASE = "/tmp_storage"
-
-
-class Rtc:
-    """RTC memory as the chip has it: whole bytes in, whole bytes out."""
-
-    def __init__(self):
-        self.data = b""
-
-    def memory(self, data=None):
-        if data is not None:
-            self.data = bytes(data)
-        return self.data
-
-
-def setup():
-    import gc
-    import vfs
-
-    gc.collect()
-
-    class Ram:
-        def __init__(self):
-            self.data = bytearray(b"\xff" * 32768)
-
-        def readblocks(self, n, buf, off=0):
-            at = n * 512 + off
-            buf[:] = self.data[at : at + len(buf)]
-
-        def writeblocks(self, n, buf, off=0):
-            at = n * 512 + off
-            self.data[at : at + len(buf)] = buf
-
-        def ioctl(self, op, arg):
-            return {4: 64, 5: 512, 6: 0}.get(op, 0)
-
-    disk = Ram()
-    vfs.VfsLfs2.mkfs(disk)
-    vfs.mount(disk, BASE)
-    return lambda: vfs.umount(BASE)
+from ramdisk import BASE, Rtc, setup
 
 
 def refuses(call, part):

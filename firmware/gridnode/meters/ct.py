@@ -18,7 +18,7 @@ NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
 
 _CYCLES = 10  # IEC 61000-4-30: 10 cycles at 50 Hz, 12 at 60 Hz, about 200 ms
 _GAP_PAIRS = 4  # a step longer than this many pairs spoils the cycle
-_DEADBAND = 3.0  # standard deviations of the noise of a mean square below which a current is no load
+_DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
 
 
 def sine():
