@@ -49,17 +49,16 @@ def noise_square(s):
     )
 
 
-def pair(s, v_per_mv, a_per_mv, lead_deg, noise, values):
+def pair(s, v_per_mv, a_per_mv, lead_deg, noise, floor, values):
     """Values of one pair from the kernel's results `s`, which hold at least one complete cycle.
 
     v_per_mv, a_per_mv: scale of the channels; lead_deg: lead of the sensed current over the sensed voltage; noise:
-    mean square in (0.1 mV)^2, taken off both channels, which share the converter.
+    mean square in (0.1 mV)^2, taken off both channels, which share the converter; below `floor` there is no signal.
     """
     n = s[w.PAIRS]
     sum_v, sum_i = s[w.SUM_V], s[w.SUM_I]
     vv = _covariance(s, w.V0, sum_v, sum_v) - noise
     ii = _covariance(s, w.I0, sum_i, sum_i) - noise
-    floor = _DEADBAND * noise * math.sqrt(2 / n)
     scale_v, scale_i = v_per_mv / 10, a_per_mv / 10
     values["voltage"] = math.sqrt(vv) * scale_v if vv > floor else 0.0
     good = s[w.GOOD]
@@ -119,7 +118,8 @@ class Meter:
         self._partial = array("i", [0] * w.RESULTS)
         self._results = array("i", [0] * w.RESULTS)
         self._parameters = array("i", [0] * w.PARAMETERS)
-        self._noise = None
+        self._noise = 0.0
+        self._noise_pairs = 0
 
     def start(self, correction):
         """Set up the converter, learn bias and pair rate; returns what of `correction` is applied here."""
@@ -136,7 +136,7 @@ class Meter:
         amplitude = 14.14 * self._nominal["voltage"] * self._spec["voltage"][0]["mv_per_v"]
         p[w.HYSTERESIS] = int(amplitude * 0.08)
         self._rate(2 * self._adc["conversion_us"])
-        p[w.CYCLES] = 2
+        p[w.CYCLES] = 5
         self._sample(0)
         self._follow(0)
         p[w.CYCLES] = max(1, _CYCLES * self._nominal["frequency"] // (50 * self.phases))
@@ -183,8 +183,8 @@ class Meter:
             return
         self._voltage[min(k, len(self._voltage) - 1)].offset += (s[w.SUM_V] + n // 2) // n
         self._current[k].offset += (s[w.SUM_I] + n // 2) // n
-        noise = noise_square(s)
-        self._noise = noise if self._noise is None else self._noise + (noise - self._noise) / 16
+        self._noise_pairs = min(self._noise_pairs + n, 16 * n)
+        self._noise += (noise_square(s) - self._noise) * n / self._noise_pairs
         if s[w.GOOD] and not s[w.FREE]:
             self._rate(s[w.SPAN_US] / n)
             self._parameters[w.STEP] = (s[w.GOOD] << 24) // n
@@ -202,7 +202,11 @@ class Meter:
             voltage = self._voltage[min(k, len(self._voltage) - 1)]
             if s[w.PAIRS]:
                 self._follow(k)
-                pair(s, voltage.unit_per_mv, self._current[k].unit_per_mv, self._leads[k], self._noise, values)
+                # Variance of a mean square of noise, and of the estimate of the noise itself.
+                spread = math.sqrt(2 / s[w.PAIRS] + 4.5 / self._noise_pairs)
+                floor = _DEADBAND * self._noise * spread
+                scale = voltage.unit_per_mv, self._current[k].unit_per_mv
+                pair(s, *scale, self._leads[k] * self._slower(s), self._noise, floor, values)
                 covered += s[w.SPAN_US] + s[w.FREE_US]
             self._judge(reading, at, s)
         now = self._time.ticks_ms()
@@ -210,6 +214,10 @@ class Meter:
         reading.covered_ms = covered / (1000 * self.phases)
         self._last = now
         return reading
+
+    def _slower(self, s):
+        """Nominal over measured frequency: the lead of a transformer falls as its magnetising reactance rises."""
+        return self._nominal["frequency"] * s[w.SPAN_US] / (1e6 * s[w.GOOD]) if s[w.GOOD] else 1.0
 
     def _judge(self, reading, at, s):
         if not s[w.PAIRS]:
