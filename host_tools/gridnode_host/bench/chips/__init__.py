@@ -1,0 +1,1 @@
+"""Register-level models of chips, written from their data sheets and from no driver."""
