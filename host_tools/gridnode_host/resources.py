@@ -77,7 +77,7 @@ def profile(name: str) -> dict[str, Any]:
     board = document.get("board")
     if isinstance(board, str):
         folder = _data("boards")
-        known = sorted(p.parent.name for p in folder.glob("*/board.json"))
+        known = sorted(p.parent.name for p in folder.glob("*/hardware.json"))
         if board not in known:
             raise GridnodeError(
                 "read profile",
@@ -85,7 +85,7 @@ def profile(name: str) -> dict[str, Any]:
                 f"Choose one of: {', '.join(known)}.",
                 Exit.USAGE,
             )
-        document["board"] = _load(folder / board / "board.json", "board")
+        document["board"] = _load(folder / board / "hardware.json", "board")
     return document
 
 

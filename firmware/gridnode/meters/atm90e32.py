@@ -138,6 +138,7 @@ class Meter:
             miso=machine.Pin(spi["miso"]),
         )
         self._in = bytearray(4)
+        self.problem = ""
         self._setup = ()
         self._down = True
 
@@ -171,14 +172,14 @@ class Meter:
         raise BusError("write %02X" % address)
 
     def start(self, correction):
-        """Reset, configure and read back; returns what of `correction` is applied by the chip.
+        """Work out the configuration; returns what of `correction` the chip applies.
 
-        Raises BusError where the chip does not answer: `block` then tries again by itself.
+        The first `block` writes it, as does any later one after the chip has lost it. Raises ValueError for gains
+        beyond the chip's registers.
         """
         self._setup, self._rest = self._registers(correction)
-        self._applied = ("gain", "phase")
-        self._configure()
-        return self._applied
+        self._last = self._time.ticks_ms()
+        return ("gain", "phase")
 
     def _registers(self, correction):
         """Address and value of the whole configuration, and the phase that is left to rotate per phase."""
@@ -234,7 +235,6 @@ class Meter:
         for k in range(3):
             self._read(_ENERGY_FORWARD + k)
             self._read(_ENERGY_REVERSE + k)
-        self._last = self._time.ticks_ms()
         self._down = False
 
     def block(self):
@@ -244,7 +244,6 @@ class Meter:
         try:
             if self._down:
                 self._configure()
-                now = self._time.ticks_ms()
             reading.clear()
             self._alive()
             for k in range(self.phases):
@@ -256,8 +255,9 @@ class Meter:
             flat["temperature"] = float(t - 0x10000 if t & 0x8000 else t)
             reading.flags = self._latched()
             self._alive()  # a bus that went silent meanwhile reads as ones or zeros everywhere
-        except (BusError, OSError):
+        except (BusError, OSError) as e:
             self._down = True
+            self.problem = "ATM90E32 does not answer: %s" % e
             reading.clear(NAMES, r.BUS_FAULT)
             reading.spoil(0, "frequency", r.BUS_FAULT)
         reading.ms = reading.covered_ms = self._time.ticks_diff(now, self._last)
