@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import serial
-from mpremote.transport import TransportError
+from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
 from serial.tools import list_ports as serial_ports
 
@@ -47,42 +47,55 @@ def list_ports(every: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def open_console(port: str) -> serial.Serial:
-    """Open a port for listening only."""
-    try:
-        return serial.serial_for_url(port, BAUD, timeout=_READ_S, exclusive=True)
-    except (OSError, ValueError) as err:
-        raise _open_error(port, err) from err
+class Console:
+    """The lines that come from a node's serial port."""
 
+    def __init__(self, stream: serial.Serial) -> None:
+        self._stream = stream
+        self._pending = b""
 
-def console_lines(stream: serial.Serial, deadline: float) -> Iterator[str | None]:
-    """Yield the lines of a console until ``deadline`` (`time.monotonic`).
-
-    None is yielded when nothing has come for a second, so that the caller stays in charge.
-    """
-    pending = b""
-    while time.monotonic() < deadline:
+    @classmethod
+    def open(cls, port: str) -> Console:
+        """Open a port for listening only."""
         try:
-            chunk = stream.read(max(1, stream.in_waiting))
-        except (OSError, TypeError) as err:  # pyserial: TypeError when closed while reading
-            raise GridnodeError(
-                "listen to the node",
-                f"the port is gone ({err})",
-                "Check the cable and the node's supply.",
-                Exit.NO_NODE,
-            ) from err
-        if not chunk:
-            yield None
-            continue
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode("utf-8", "replace").rstrip("\r")
+            stream = serial.serial_for_url(port, BAUD, timeout=_READ_S, exclusive=True)
+        except (OSError, ValueError) as err:
+            raise _open_error(port, err) from err
+        return cls(stream)
+
+    def close(self) -> None:
+        """Free the port."""
+        self._stream.close()
+
+    def lines(self, deadline: float) -> Iterator[str | None]:
+        """Yield lines until ``deadline`` (`time.monotonic`).
+
+        None is yielded when nothing has come for a second, so that the caller stays in charge.
+        """
+        while time.monotonic() < deadline:
+            line, end, rest = self._pending.partition(b"\n")
+            if end:
+                self._pending = rest
+                yield line.decode("utf-8", "replace").rstrip("\r")
+                continue
+            try:
+                chunk = self._stream.read(max(1, self._stream.in_waiting))
+            except OSError as err:
+                raise GridnodeError(
+                    "listen to the node",
+                    f"the port is gone ({err})",
+                    "Check the cable and the node's supply.",
+                    Exit.NO_NODE,
+                ) from err
+            self._pending += chunk
+            if not chunk:
+                yield None
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
     """Return the event that a console line carries, or None for any other line."""
     try:
-        event = json.loads(line)
+        event = json.loads(line.lstrip("\x04> "))  # the end of a raw REPL command may precede
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
@@ -97,6 +110,7 @@ class Node:
     def __init__(self, port: str) -> None:
         self.port = port
         self._transport = _open_transport(port)
+        self.console = Console(self._transport.serial)
 
     def __enter__(self) -> Node:
         return self
@@ -160,7 +174,7 @@ class Node:
         with self._translated(step):
             self._transport.exec_raw_no_follow(_service("restart", ()))
         self._transport.in_raw_repl = False
-        for line in console_lines(self._transport.serial, time.monotonic() + _CALL_S):
+        for line in self.console.lines(time.monotonic() + _CALL_S):
             if line is not None and '"ok"' in line:
                 # the raw REPL puts OK before what a command prints
                 _answer(step, line[line.index("{") :])
@@ -169,16 +183,14 @@ class Node:
             step, "the node does not answer", "Press its reset button.", Exit.NO_NODE
         )
 
-    def lines(self, deadline: float) -> Iterator[str | None]:
-        """Yield console lines as `console_lines` does."""
-        return console_lines(self._transport.serial, deadline)
-
     @contextlib.contextmanager
     def _translated(self, step: str) -> Iterator[None]:
         """Turn the failures of the transport into a `GridnodeError`; it may print, so hush it."""
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
+        except TransportExecError as err:
+            raise _device_error(step, err.error_output) from err
         except (serial.SerialException, TransportError) as err:
             raise GridnodeError(
                 step,

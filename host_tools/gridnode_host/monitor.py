@@ -20,14 +20,14 @@ _UNITS = (
 
 def run(port: str, out: Output, duration_s: float | None = None, *, raw: bool = False) -> None:
     """Tell what the node on ``port`` says until ``duration_s`` is over (None: for ever)."""
-    stream = device.open_console(port)
+    console = device.Console.open(port)
     deadline = math.inf if duration_s is None else time.monotonic() + duration_s
     try:
-        for line in device.console_lines(stream, deadline):
+        for line in console.lines(deadline):
             if line:
                 _tell(line, out, raw)
     finally:
-        stream.close()
+        console.close()
     if out.as_json:
         out.done()
 

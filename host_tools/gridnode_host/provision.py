@@ -204,7 +204,7 @@ def _await_connected(node: Node, out: Output, plan: Plan) -> float:
     """Wait for the node's own connected line; returns the seconds it took."""
     started = time.monotonic()
     last: dict[str, Any] | None = None
-    for line in node.lines(started + plan.timeout_s):
+    for line in node.console.lines(started + plan.timeout_s):
         event = parse_event(line) if line else None
         if event is None:
             continue
