@@ -32,7 +32,7 @@ class App:
         self._seen = {}  # task -> uptime when it last came round
         self._row = None
         self._due = False  # a report out of turn is wanted
-        self._faulty = {}  # meter -> its reason, said once
+        self._faulty = {}  # meters whose fault has been said
         self._events = []
         self._missed = 0
 
@@ -173,12 +173,12 @@ class App:
 
     def _watch(self, meter):
         """Say once when a meter stops giving values, and once when it is back."""
-        reasons = set(meter.reading.quality.values())
-        reason = "bus_fault" if "bus_fault" in reasons else "stale" if "stale" in reasons else None
-        if reason != self._faulty.get(meter.id):
-            self._faulty[meter.id] = reason
-            if reason:
-                self.fault("meter " + meter.id, reason, getattr(meter, "problem", reason), "set it up again and again")
+        reasons = meter.reading.quality.values()
+        faulty = "bus_fault" in reasons
+        if faulty != self._faulty.get(meter.id, False) and (faulty or not reasons):
+            self._faulty[meter.id] = faulty
+            if faulty:
+                self.fault("meter " + meter.id, "bus_fault", meter.problem, "set it up again until it answers")
             else:
                 health.say("recovered", room="meter " + meter.id)
             self._due = True

@@ -44,6 +44,7 @@ NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
 
 _FLAGS0 = ((0xE000, "over_current"), (0x1C00, "over_voltage"))
 _FLAGS1 = ((0x7000, "sag"), (0x0700, "phase_loss"))
+_WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
 _POWER_LSB = 0.00032  # W, var
 _ENERGY_LSB_UJ = const(11250000)  # 0.01 CF at 3200 pulses per kWh: 3.125 mWh
 
@@ -141,6 +142,7 @@ class Meter:
         self.problem = ""
         self._setup = ()
         self._down = True
+        self._fresh = 0
 
     def _access(self, data):
         self._cs(0)
@@ -244,27 +246,37 @@ class Meter:
         try:
             if self._down:
                 self._configure()
-            reading.clear()
-            self._alive()
-            for k in range(self.phases):
-                self._phase(reading.at[k + 1 if self.phases > 1 else 0], k)
-            self._energy(reading)
-            flat = reading.at[0]
-            flat["frequency"] = self._hertz(reading)
-            t = self._read(_TEMPERATURE)
-            flat["temperature"] = float(t - 0x10000 if t & 0x8000 else t)
-            reading.flags = self._latched()
-            self._alive()  # a bus that went silent meanwhile reads as ones or zeros everywhere
+                self._fresh = now
+            if self._time.ticks_diff(now, self._fresh) < _WINDOW_MS:
+                self._spoil(r.STALE)  # the chip has not measured anything yet
+            else:
+                self._measure(reading)
         except (BusError, OSError) as e:
             self._down = True
             self.problem = "ATM90E32 does not answer: %s" % e
-            reading.clear(NAMES, r.BUS_FAULT)
-            reading.spoil(0, "frequency", r.BUS_FAULT)
+            self._spoil(r.BUS_FAULT)
         reading.ms = reading.covered_ms = self._time.ticks_diff(now, self._last)
         if reading.quality:
             reading.covered_ms = 0
         self._last = now
         return reading
+
+    def _spoil(self, reason):
+        self.reading.clear(NAMES, reason)
+        self.reading.spoil(0, "frequency", reason)
+
+    def _measure(self, reading):
+        reading.clear()
+        self._alive()
+        for k in range(self.phases):
+            self._phase(reading.at[k + 1 if self.phases > 1 else 0], k)
+        self._energy(reading)
+        flat = reading.at[0]
+        flat["frequency"] = self._hertz(reading)
+        t = self._read(_TEMPERATURE)
+        flat["temperature"] = float(t - 0x10000 if t & 0x8000 else t)
+        reading.flags = self._latched()
+        self._alive()  # a bus that went silent meanwhile reads as ones or zeros everywhere
 
     def _alive(self):
         """A chip that was reset has lost its gains: no value may be taken before it is set up again."""
