@@ -1,0 +1,181 @@
+"""The chip's peripherals as the bus offers them: converter, pins and serial buses."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gridnode_host.bench.bus import Answer, Handler, Op
+from gridnode_host.bench.clock import RigClock
+from gridnode_host.bench.wiring import AdcInput, I2cDevice, Wiring
+
+ADC_RANGE_MV = (950, 1250, 1750, 2450)
+"""Upper end of the calibrated range of each attenuation (ESP32 data sheet)."""
+
+_TICKS = 1 << 30
+
+
+class Converter:
+    """The ADC: samples the wired inputs at node time, a block per request."""
+
+    def __init__(self, wiring: Wiring, clock: RigClock) -> None:
+        self._wiring = wiring
+        self._clock = clock
+        self._channels: list[tuple[AdcInput | None, int, bool]] = []
+        self._tick = 0
+        self._rig_ns = 0
+
+    def anchor(self, tick: int, rig_ns: int) -> None:
+        """Tell which rig time (ns) belongs to a node tick (µs); both run alike from there."""
+        self._tick, self._rig_ns = tick, rig_ns
+
+    def handlers(self) -> dict[int, Handler]:
+        """Return the operations served here."""
+        return {Op.ADC_CHANNELS: self._choose, Op.ADC_BLOCK: self._sample}
+
+    def _choose(self, _a: int, _b: int, _c: int, data: bytes) -> Answer:
+        self._channels = [
+            (self._wiring.adc.get(pin), atten, bool(calibrated))
+            for pin, atten, calibrated in struct.iter_unpack("3B", data)
+        ]
+        return 0
+
+    def _sample(self, slots: int, rest_ns: int, tick: int, _data: bytes) -> Answer:
+        # the low bits of the tick stand for the time nearest to the present
+        elapsed_us = (self._clock.now_ns() - self._rig_ns) // 1000
+        behind = (self._tick + elapsed_us - tick + _TICKS // 2) % _TICKS - _TICKS // 2
+        start_ns = self._rig_ns + (elapsed_us - behind) * 1000 + rest_ns
+        step_ns = round(self._wiring.conversion_us * 1000)
+        t = (start_ns + np.arange(slots, dtype=np.int64) * step_ns) / 1e9
+        block = np.zeros((slots, len(self._channels)), np.uint16)
+        for column, (source, atten, calibrated) in enumerate(self._channels):
+            if source is None:
+                continue
+            counts = source.sample(t, atten)
+            block[:, column] = _millivolts(source, counts, atten) if calibrated else counts
+        return block.tobytes()
+
+
+def _millivolts(source: AdcInput, counts: NDArray[np.uint16], atten: int) -> NDArray[np.uint16]:
+    convert = getattr(source, "millivolts", None)
+    if convert is None:
+        convert = _straight_line
+    return np.asarray(convert(counts, atten), np.uint16)
+
+
+def _straight_line(counts: NDArray[np.uint16], atten: int) -> NDArray[np.float64]:
+    return counts * (ADC_RANGE_MV[atten] / 4095)
+
+
+class Pins:
+    """GPIO: output levels, chip selects, and inputs."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self.levels: dict[int, int] = {}
+
+    def handlers(self) -> dict[int, Handler]:
+        """Return the operations served here."""
+        return {Op.PIN_WRITE: self._write, Op.PIN_READ: self._read}
+
+    def _write(self, pin: int, level: int, driven: int, _data: bytes) -> Answer:
+        if not driven:
+            return 0
+        changed = self.levels.get(pin) != level
+        self.levels[pin] = level
+        for callback in self._wiring.pin_write.get(pin, ()):
+            callback(level)
+        if changed:
+            for devices in self._wiring.spi.values():
+                if pin in devices:
+                    devices[pin].cs(level)
+        return 0
+
+    def _read(self, pin: int, pulled_up: int, _c: int, _data: bytes) -> Answer:
+        read = self._wiring.pin_read.get(pin)
+        if read:
+            return int(bool(read()))
+        return self.levels.get(pin, pulled_up)
+
+
+class Buses:
+    """SPI, I2C and UART controllers."""
+
+    def __init__(self, wiring: Wiring, clock: RigClock, pins: Pins) -> None:
+        self._wiring = wiring
+        self._clock = clock
+        self._pins = pins
+        self.spi_settings: dict[int, tuple[int, int]] = {}
+        """Baud rate in Hz and mode word of each SPI controller."""
+        self._received: dict[int, bytearray] = {}
+        self._rx_size: dict[int, int] = {}
+
+    def handlers(self) -> dict[int, Handler]:
+        """Return the operations served here."""
+        return {
+            Op.SPI_SETUP: self._spi_setup,
+            Op.SPI_TRANSFER: self._spi_transfer,
+            Op.I2C_SCAN: self._i2c_scan,
+            Op.I2C_WRITE: self._i2c_write,
+            Op.I2C_READ: self._i2c_read,
+            Op.UART_SETUP: self._uart_setup,
+            Op.UART_WRITE: self._uart_write,
+            Op.UART_READ: self._uart_read,
+            Op.UART_ANY: lambda uart, _b, _c, _d: len(self._uart_fill(uart)),
+        }
+
+    def _spi_setup(self, bus: int, baudrate: int, mode: int, _data: bytes) -> Answer:
+        self.spi_settings[bus] = (baudrate, mode)
+        return 0
+
+    def _spi_transfer(self, bus: int, _b: int, _c: int, data: bytes) -> Answer:
+        answer = b"\xff" * len(data)  # MISO floats high while nobody drives it
+        for cs_pin, device in self._wiring.spi.get(bus, {}).items():
+            if self._pins.levels.get(cs_pin, 1) == 0:
+                answer = bytes(map(int.__and__, answer, device.transfer(data)))
+        return answer
+
+    def _i2c_device(self, bus: int, address: int) -> I2cDevice:
+        device = self._wiring.i2c.get(bus, {}).get(address)
+        if device is None:
+            raise OSError(errno.ENODEV, "no device acknowledges")
+        return device
+
+    def _i2c_scan(self, bus: int, _b: int, _c: int, _data: bytes) -> Answer:
+        return bytes(sorted(self._wiring.i2c.get(bus, {})))
+
+    def _i2c_write(self, bus: int, address: int, _c: int, data: bytes) -> Answer:
+        self._i2c_device(bus, address).write(data)
+        return 0
+
+    def _i2c_read(self, bus: int, address: int, n: int, _data: bytes) -> Answer:
+        answer = self._i2c_device(bus, address).read(n)
+        # a device that sends less leaves the data line high
+        return bytes(answer[:n]).ljust(n, b"\xff")
+
+    def _uart_setup(self, uart: int, _baudrate: int, size: int, _data: bytes) -> Answer:
+        self._received[uart] = bytearray()
+        self._rx_size[uart] = max(size, 128)
+        return 0
+
+    def _uart_write(self, uart: int, _b: int, _c: int, data: bytes) -> Answer:
+        if device := self._wiring.uart.get(uart):
+            device.receive(data)
+        return 0
+
+    def _uart_fill(self, uart: int) -> bytearray:
+        buffer = self._received.setdefault(uart, bytearray())
+        if device := self._wiring.uart.get(uart):
+            buffer += device.pending(self._clock.now())
+        del buffer[self._rx_size.get(uart, 256) :]  # an overrun loses the newest bytes
+        return buffer
+
+    def _uart_read(self, uart: int, n: int, line: int, _data: bytes) -> Answer:
+        buffer = self._uart_fill(uart)
+        end = buffer.find(b"\n") + 1 if line else 0
+        answer = bytes(buffer[: min(n, end or n)])
+        del buffer[: len(answer)]
+        return answer

@@ -1,0 +1,310 @@
+"""Node time, and the conversions of the ADC, which take some of it.
+
+Node time runs at the bench's rate, and its ticks start at the VM's own: asyncio's task queue,
+which is C, uses those and must not be ahead. While the ADC is being read, time stands at the
+conversion made last: the VM converts faster than the chip, so it sleeps off what it is ahead; and
+where it is slower (a busy host, a high rate) the samples stay equidistant all the same, and time
+jumps to the present when the burst ends.
+"""
+
+import utime
+from array import array
+from struct import unpack_from
+
+import _bus
+
+_nat = utime.ticks_us
+_diff = utime.ticks_diff
+_add = utime.ticks_add
+_nap = utime.sleep_us
+_MASK = _add(0, -1)  # the period of the ticks, less one
+_LOW = 0x3FFFFFFF
+
+_CHUNK = 50000  # us of real time between two looks at the bus
+_AHEAD = 2000  # us of real time that conversions may be ahead
+_BEHIND = 1000000  # us of real time that they may be behind
+_PAUSE = 100000  # us of real time without a new block that end a burst
+_BLOCK = 1024  # samples
+
+# node time at the native tick _n0
+_n0 = _nat()
+_us = _n0
+_ms = utime.ticks_ms()
+_us_rest = 0
+_sec = 0
+_sec_rest = 0
+_rate = 1
+_limit = 0  # us of real time over which _us may be extrapolated
+_looked = _n0  # native tick of the last look at the bus
+_next_rate = 0
+_next_at = 0
+
+# the burst: interleaved samples in _block from _p to _end, the first taken at the tick _t0
+_burst = False
+_t0 = 0
+_t0_ns = 0
+_filled = 0  # native tick of the last block
+_conversion = 0  # ns
+_channels = []
+_step = 1
+_p = 0
+_end = 0
+_block = array("H", bytes(2 * _BLOCK))
+_full = None
+_short = None
+
+
+def _advance(real):
+    global _n0, _us, _ms, _us_rest, _sec, _sec_rest
+    node = real * _rate
+    _n0 = _add(_n0, real)
+    _us = (_us + node) & _MASK
+    rest = _us_rest + node
+    _ms = (_ms + rest // 1000) & _MASK
+    _us_rest = rest % 1000
+    rest = _sec_rest + node
+    _sec += rest // 1000000
+    _sec_rest = rest % 1000000
+
+
+def sync():
+    """Bring the reference point of node time to the present."""
+    global _rate, _next_rate, _limit
+    real = _diff(_nat(), _n0)
+    if _next_rate:
+        wait = (_next_at - _n0) & _LOW
+        if wait > _LOW >> 1:
+            wait = 0  # it began before we heard of it
+        if real >= wait:
+            _advance(wait)
+            real -= wait
+            _rate = _next_rate
+            _next_rate = 0
+            _limit = _CHUNK
+    _advance(real)
+
+
+def start(data):
+    """Take over rate, time of day and conversion time from the bench's greeting."""
+    global _sec, _sec_rest, _rate, _conversion, _n0, _us, _ms, _limit
+    at, _rate, _sec, _sec_rest, _conversion = unpack_from("<5i", data)
+    now = _nat()
+    _n0 = _us = _add(now, -((now - at) & _LOW))
+    _ms = utime.ticks_ms()
+    _limit = _CHUNK
+    _bus.on_clock = _fetch_rate
+    sync()
+
+
+def _fetch_rate():
+    global _next_rate, _next_at, _limit
+    data = _bus.transfer(5, 0, 0, 0, None, None)
+    sync()
+    _next_at, _next_rate = unpack_from("<2i", data)
+    _limit = 0
+    sync()
+
+
+def look():
+    """Let the bench be heard now and then, however busy the program is."""
+    global _looked
+    if _diff(_n0, _looked) > _CHUNK:
+        _looked = _n0
+        _bus.call(4)
+        sync()
+
+
+def _present():
+    # ticks in us, also within a burst; _us is at most some microseconds old
+    if _burst:
+        if _diff(_nat(), _filled) < _PAUSE:
+            return _add(_t0, (_p // _step * _conversion + _t0_ns) // 1000)
+        leave()
+    sync()
+    look()
+    return _us
+
+
+def ticks_us():
+    if not _burst:
+        real = _diff(_nat(), _n0)
+        if 0 <= real < _limit:
+            return _add(_us, real * _rate)
+    return _present()
+
+
+def ticks_ms():
+    ahead = _diff(_present(), _us)
+    return _add(_ms, (_us_rest + ahead) // 1000)
+
+
+def seconds():
+    """Seconds since 2000-01-01."""
+    ahead = _diff(_present(), _us)
+    return _sec + (_sec_rest + ahead) // 1000000
+
+
+def microseconds():
+    """Microseconds within the second that `seconds` has just returned."""
+    return (_sec_rest + _diff(_present(), _us)) % 1000000
+
+
+def set_seconds(value):
+    """Set the time of day; the bench keeps it through a reset."""
+    global _sec, _sec_rest
+    _bus.call(52, value)
+    sync()
+    _sec = value
+    _sec_rest = 0
+
+
+def nap(left, wait):
+    """Wait up to `left` node us (None: without end), one chunk of real time at most.
+
+    `wait(ms)` waits real milliseconds for an event and returns what it found. Returns that, or
+    else the us that are left.
+    """
+    sync()
+    begin = _us
+    real = _CHUNK if left is None else left // _rate
+    if real >= _CHUNK:
+        found = wait(_CHUNK // 1000)
+        if not found:
+            _bus.call(4)
+    elif real >= 1000:
+        found = wait(real // 1000)
+    else:
+        _nap(real)
+        found = wait(0)
+    if found:
+        return found
+    if _bus.flags:
+        _bus.attend()
+    sync()
+    return left if left is None else left - _diff(_us, begin)
+
+
+def sleep_us(us):
+    leave()
+    while us > 0:
+        us = nap(us, utime.sleep_ms)
+
+
+def sleep_ms(ms):
+    while ms > 500000:
+        sleep_us(500000000)
+        ms -= 500000
+    sleep_us(ms * 1000)
+
+
+def leave():
+    """End a burst: sleep off what is ahead of the present, or catch up with it."""
+    global _burst, _p, _end
+    if not _burst:
+        return
+    end = _add(_t0, (_p // _step * _conversion + _t0_ns) // 1000)
+    _burst = False
+    _bus.before = None
+    _p = _end = 0
+    while True:
+        sync()
+        ahead = _diff(end, _us) // _rate
+        if ahead <= 0:
+            break
+        _nap(min(ahead, _CHUNK))
+
+
+def _fill():
+    global _burst, _t0, _t0_ns, _filled, _p, _end
+    if _burst:
+        spent = _p // _step * _conversion + _t0_ns
+        _t0 = _add(_t0, spent // 1000)
+        _t0_ns = spent % 1000
+        _p = _end = 0
+        while True:
+            sync()
+            ahead = _diff(_t0, _us) // _rate
+            if ahead < _AHEAD:
+                break
+            _nap(min(ahead - _AHEAD // 2, _CHUNK))
+        if ahead < -_BEHIND:
+            _t0 = _us
+        into = _full
+    else:
+        sync()
+        _t0 = _us
+        _t0_ns = 0
+        _burst = True
+        _bus.before = leave
+        into = _short  # a single reading needs no long block
+    _bus.transfer(21, len(into) // _step, _t0_ns, _t0 & _LOW, None, into)
+    _filled = _nat()
+    if _bus.flags:
+        _bus.attend()
+    _end = len(into)
+
+
+def _channel(pin, atten, millivolts):
+    # the place of a channel in the block; a new one changes the block's form
+    global _step, _full, _short
+    leave()
+    key = bytes((pin, atten, millivolts))
+    if key not in _channels:
+        _channels.append(key)
+        _bus.call(20, out=b"".join(_channels))
+        _step = len(_channels)
+        _full = memoryview(_block)[: _BLOCK // _step * _step]
+        _short = memoryview(_block)[: 16 * _step]
+    return _channels.index(key)
+
+
+class ADC:
+    ATTN_0DB = 0
+    ATTN_2_5DB = 1
+    ATTN_6DB = 2
+    ATTN_11DB = 3
+    WIDTH_9BIT = 9
+    WIDTH_10BIT = 10
+    WIDTH_11BIT = 11
+    WIDTH_12BIT = 12
+
+    def __init__(self, pin, *, atten=0, sample_ns=None):
+        pin = int(pin) if isinstance(pin, int) else pin.id
+        if pin not in (32, 33, 34, 35, 36, 37, 38, 39, 0, 2, 4, 12, 13, 14, 15, 25, 26, 27):
+            raise ValueError("invalid pin")
+        self._pin = pin
+        self._shift = 0
+        self.atten(atten)
+
+    def init(self, *, atten=0):
+        self.atten(atten)
+
+    def atten(self, atten):
+        self._atten = atten
+        self._o = _channel(self._pin, atten, 0)
+        self._mv = None
+
+    def width(self, bits):
+        self._shift = 12 - bits
+
+    def read(self):
+        global _p
+        if _p >= _end:
+            _fill()
+        p = _p
+        _p = p + _step
+        return _block[p + self._o] >> self._shift
+
+    def read_u16(self):
+        raw = self.read() << self._shift
+        return raw << 4 | raw >> 8
+
+    def read_uv(self):
+        global _p
+        if self._mv is None:
+            self._mv = _channel(self._pin, self._atten, 1)
+        if _p >= _end:
+            _fill()
+        p = _p
+        _p = p + _step
+        return _block[p + self._mv] * 1000

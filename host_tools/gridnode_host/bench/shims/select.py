@@ -1,0 +1,31 @@
+"""`select` in node time: the VM's own poll object waits in real time."""
+
+import uselect
+from uselect import POLLERR, POLLHUP, POLLIN, POLLOUT
+
+import _clock
+
+
+class poll:
+    def __init__(self):
+        native = uselect.poll()
+        self._poll = native.poll
+        self.register = native.register
+        self.unregister = native.unregister
+        self.modify = native.modify
+
+    def poll(self, timeout=-1, flags=0):
+        _clock.leave()
+        if timeout == 0:
+            _clock.sync()
+            _clock.look()
+            return self._poll(0, flags)
+        left = None if timeout is None or timeout < 0 else timeout * 1000
+        wait = lambda ms: self._poll(ms, flags)  # noqa: E731
+        while left is None or left > 0:
+            left = _clock.nap(left, wait)
+            if isinstance(left, list):
+                return left
+        return self._poll(0, flags)
+
+    ipoll = poll  # the list serves as the iterator
