@@ -27,6 +27,7 @@ class FakeNode:
         self.torn: str | None = None  # a file that is read back with other content
         self.application = application
         self.soft_resets = 0
+        self.received = b""
         self._console = console or []
         self._printed: list[str] = []
         self._globals: dict[str, Any] = {}
@@ -56,7 +57,9 @@ class FakeNode:
             ready, _, _ = select.select([self._master, self._stop_read], [], [], 30)
             if self._master not in ready:
                 return
-            for value in os.read(self._master, 4096):
+            received = os.read(self._master, 4096)
+            self.received += received
+            for value in received:
                 byte = bytes((value,))
                 if byte == b"\x03":
                     pending = b""
