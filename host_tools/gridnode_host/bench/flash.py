@@ -78,6 +78,7 @@ class NorFlash:
             new = bytes(map(int.__and__, old, data)) if old.strip(b"\xff") else data[:done]
             self.violations += sum(map(int.__ne__, new, data)) if new != data[:done] else 0
             self._memory[address : address + done] = new
+            self.programs += 1
             self.bytes_programmed += done
             self._after(done < len(data))
 
@@ -88,6 +89,7 @@ class NorFlash:
         with self._lock:
             done = self._before(SECTOR)
             self._memory[address : address + done] = b"\xff" * done
+            self.erases += 1
             self.wear[sector] += 1
             self._after(done < SECTOR)
 

@@ -38,6 +38,8 @@ def _exists(path):
 
 
 def _mount():
+    import os
+
     flash = esp32.Partition("vfs")
     try:
         vfs.mount(vfs.VfsLfs2(flash), "/")
@@ -48,6 +50,7 @@ def _mount():
             print("The file system is damaged: it is made new.")
         vfs.VfsLfs2.mkfs(flash)
         vfs.mount(vfs.VfsLfs2(flash), "/")
+    os.chdir("/")
     if _image:
         vfs.mount(vfs.VfsPosix(_image), "/rom", readonly=True)
 

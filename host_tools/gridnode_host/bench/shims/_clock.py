@@ -108,7 +108,7 @@ def _fetch_rate():
 def look():
     """Let the bench be heard now and then, however busy the program is."""
     global _looked
-    if _diff(_n0, _looked) > _CHUNK:
+    if _diff(_n0, _looked) >= _CHUNK:
         _looked = _n0
         _bus.call(4)
         sync()
@@ -134,6 +134,10 @@ def ticks_us():
 
 
 def ticks_ms():
+    if not _burst:
+        real = _diff(_nat(), _n0)
+        if 0 <= real < _limit:
+            return _add(_ms, (_us_rest + real * _rate) // 1000)
     ahead = _diff(_present(), _us)
     return _add(_ms, (_us_rest + ahead) // 1000)
 
@@ -167,20 +171,15 @@ def nap(left, wait):
     sync()
     begin = _us
     real = _CHUNK if left is None else left // _rate
-    if real >= _CHUNK:
-        found = wait(_CHUNK // 1000)
-        if not found:
-            _bus.call(4)
-    elif real >= 1000:
-        found = wait(real // 1000)
+    if real >= 1000:
+        found = wait(min(real, _CHUNK) // 1000)
     else:
         _nap(real)
         found = wait(0)
     if found:
         return found
-    if _bus.flags:
-        _bus.attend()
     sync()
+    look()
     return left if left is None else left - _diff(_us, begin)
 
 

@@ -14,18 +14,15 @@ class poll:
         self.unregister = native.unregister
         self.modify = native.modify
 
-    def poll(self, timeout=-1, flags=0):
+    def poll(self, timeout=-1):
         _clock.leave()
-        if timeout == 0:
-            _clock.sync()
-            _clock.look()
-            return self._poll(0, flags)
         left = None if timeout is None or timeout < 0 else timeout * 1000
-        wait = lambda ms: self._poll(ms, flags)  # noqa: E731
         while left is None or left > 0:
-            left = _clock.nap(left, wait)
+            left = _clock.nap(left, self._poll)
             if isinstance(left, list):
                 return left
-        return self._poll(0, flags)
+        _clock.sync()
+        _clock.look()
+        return self._poll(0)
 
     ipoll = poll  # the list serves as the iterator
