@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import sys
@@ -19,13 +18,16 @@ from types import TracebackType
 from typing import Any
 
 import serial
+from mpremote import transport_serial
 from mpremote.transport import TransportError, TransportExecError
-from mpremote.transport_serial import SerialTransport
 from serial.tools import list_ports as serial_ports
 
 from gridnode_host.errors import Exit, GridnodeError
 
 BAUD = 115200
+
+# mpremote prints what it read when a node does not answer; stdout belongs to our events
+transport_serial.print = lambda *_, **__: None
 _READ_S = 1.0  # one read of the port; longer waits are made of these
 _STOP_S = 5.0  # a running application ends within one second of Ctrl-C
 _CALL_S = 20.0
@@ -185,10 +187,9 @@ class Node:
 
     @contextlib.contextmanager
     def _translated(self, step: str) -> Iterator[None]:
-        """Turn the failures of the transport into a `GridnodeError`; it may print, so hush it."""
+        """Turn the failures of the transport into a `GridnodeError`."""
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                yield
+            yield
         except TransportExecError as err:
             raise _device_error(step, err.error_output) from err
         except (serial.SerialException, TransportError) as err:
@@ -246,10 +247,9 @@ def _device_error(step: str, trace: str) -> GridnodeError:
     )
 
 
-def _open_transport(port: str) -> SerialTransport:
+def _open_transport(port: str) -> transport_serial.SerialTransport:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            transport = SerialTransport(port, BAUD, timeout=_READ_S)
+        transport = transport_serial.SerialTransport(port, BAUD, timeout=_READ_S)
     except (TransportError, OSError, ValueError) as err:
         # mpremote hides the reason; a second look shows it
         try:
