@@ -25,13 +25,13 @@ from serial.tools import list_ports as serial_ports
 from gridnode_host.errors import Exit, GridnodeError
 
 BAUD = 115200
-
-# mpremote prints what it read when a node does not answer; stdout belongs to our events
-transport_serial.print = lambda *_, **__: None
 _READ_S = 1.0  # one read of the port; longer waits are made of these
 _STOP_S = 5.0  # a running application ends within one second of Ctrl-C
 _CALL_S = 20.0
 _CHUNK = 512
+
+# mpremote prints what it read when a node does not answer; stdout belongs to our events
+transport_serial.print = lambda *_, **__: None
 
 
 def list_ports(every: bool = False) -> list[dict[str, Any]]:
