@@ -7,7 +7,7 @@ import sys
 import time
 from micropython import const
 
-from gridnode import clock, config, health, report, storage
+from gridnode import clock, config, health, report, shadow, storage
 
 _WDT_MS = const(60000)
 _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
@@ -21,14 +21,14 @@ class App:
 
     def __init__(self, machine):
         self.machine = machine
-        self.retained = storage.Retained(machine.RTC(), 9)
+        self.retained = storage.Retained(machine.RTC())
         self.boot = health.Boot(machine, self.retained)
         self.uptime = clock.Uptime()
         self.config = None
         self.row_s = 10
         self.pipelines = []
         self.connection = None
-        self.shadow = None
+        self.shadow = shadow.Shadow("", {"config": self._desired})
         self._seen = {}  # task -> uptime when it last came round
         self._row = None
         self._due = False  # a report out of turn is wanted
@@ -79,7 +79,7 @@ class App:
 
     def _link(self, thing):
         try:
-            from gridnode import link, session, shadow, wifi
+            from gridnode import link, session, wifi
 
             context = link.tls_context(*[_file("/certs/%s.der" % name) for name in ("ca", "cert", "key")])
             net = wifi.interface(self.config.get("network"))
@@ -91,7 +91,7 @@ class App:
         mqtt, ntp = self.config.get("mqtt"), self.config.get("clock")
         sntp = clock.Sntp(ntp["server"], ntp["port"], ntp["resync_s"])
         self._topic = b"dt/gridnode/%s/" % thing.encode()
-        self.shadow = shadow.Shadow(thing, {"config": self._desired})
+        self.shadow = shadow.Shadow(thing, self.shadow.handlers)
         self.shadow.set("config", self.config.remote())
         self.connection = c = session.Connection(
             thing,
@@ -236,9 +236,6 @@ class App:
             }
         rssi = self.connection.network.rssi() if self.connection else None
         fields["node"] = health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events))
-        if not self.shadow:
-            print('{"event":"report"}')
-            return
         payload = self.shadow.report(fields)
         fields = None
         # The console hears what the cloud hears, without a second copy of it.
@@ -246,7 +243,7 @@ class App:
         view = memoryview(payload)
         sys.stdout.buffer.write(view[len(b'{"state":{"reported":') : payload.rfind(b'},"clientToken"')])
         print("}")
-        if self.connection.publish(self.shadow.update_topic, payload) is None:
+        if self.connection and self.connection.publish(self.shadow.update_topic, payload) is None:
             self._missed += 1
         gc.collect()
 

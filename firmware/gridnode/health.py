@@ -88,7 +88,8 @@ def record_crash(error, timestamp):
 
 
 def describe(machine, boot, uptime_ms, rssi, buffered):
-    """The `node` object of the report."""
+    """The `node` object of the report; what is free is free after a collection."""
+    gc.collect()
     node = {
         "firmware": VERSION,
         "uptime": uptime_ms // 1000,

@@ -146,12 +146,13 @@ class Retained:
     A record stands twice, written in turn with a counter and a CRC: a reset in the middle costs the newer copy only.
     """
 
+    _RECORDS = 9  # the boot's and eight meters'
     _SLOT = 112
     _HEAD = "<HHI"  # length, counter, crc32 of the counter and the payload
 
-    def __init__(self, rtc, records=2):
+    def __init__(self, rtc):
         self._rtc = rtc
-        size = 2 * records * self._SLOT
+        size = 2 * self._RECORDS * self._SLOT
         image = bytearray(rtc.memory())
         self._image = image if len(image) == size else bytearray(size)
 

@@ -5,7 +5,7 @@ from ramdisk import BASE, Rtc, setup
 
 
 def ledger(rtc=None, path=BASE + "/energy.bin", channels=1):
-    retained = storage.Retained(rtc, 2) if rtc else None
+    retained = storage.Retained(rtc) if rtc else None
     book = energy.Ledger(channels, 20000, retained, 1, path)
     book.load()
     return book

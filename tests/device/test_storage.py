@@ -74,27 +74,27 @@ def test_a_full_flash_keeps_the_old_file():
 
 def test_records_survive_a_reset_and_a_torn_write():
     rtc = Rtc()
-    kept = storage.Retained(rtc, 2)
+    kept = storage.Retained(rtc)
     assert kept.read(0) is None
     for k in range(5):
         kept.write(1, b"value %d" % k)
     kept.write(0, b"boot")
-    again = storage.Retained(rtc, 2)
+    again = storage.Retained(rtc)
     assert again.read(1) == b"value 4" and again.read(0) == b"boot"
     # The newest copy is damaged: the one before it stands.
     image = bytearray(rtc.data)
     at = bytes(image).find(b"value 4")
     image[at] ^= 1
     rtc.data = bytes(image)
-    assert storage.Retained(rtc, 2).read(1) == b"value 3"
+    assert storage.Retained(rtc).read(1) == b"value 3"
     # All bits set or cleared, as after power-on, is nothing.
     rtc.data = b"\xff" * len(rtc.data)
-    assert storage.Retained(rtc, 2).read(1) is None
+    assert storage.Retained(rtc).read(1) is None
 
 
 def test_record_counter_wraps():
     rtc = Rtc()
-    kept = storage.Retained(rtc, 1)
+    kept = storage.Retained(rtc)
     for k in range(65540):
         if k < 5 or k > 65530:
             kept.write(0, b"%d" % k)
