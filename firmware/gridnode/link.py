@@ -69,6 +69,8 @@ def tls_context(ca, cert, key):
 
 def _fault(error, opening):
     """Fault for what a socket raised. Before MicroPython 1.28 TLS raises negative errnos."""
+    if isinstance(error, Fault):
+        return error
     text = str(error).replace("\n", " ").strip()
     if isinstance(error, MemoryError):
         return _link("memory", text)
@@ -90,7 +92,7 @@ def _fault(error, opening):
 
 def _check(start, limit_ms, what):
     if time.ticks_diff(time.ticks_ms(), start) > limit_ms:
-        raise _link("timeout", "%s took more than %d s" % (what, limit_ms // 1000))
+        raise _link("timeout", "%s took more than %d ms" % (what, limit_ms))
 
 
 class Link:
@@ -103,7 +105,7 @@ class Link:
         self.timeout_ms = timeout_ms
         self.size = size
         self._view = memoryview(bytearray(size))
-        self._sock = self._raw = None
+        self._sock = self._raw = self._dead = None
         self.clear()
 
     def clear(self):
@@ -124,6 +126,7 @@ class Link:
         Raises Fault.
         """
         self.close()
+        self._dead = None
         start = time.ticks_ms()
         limit = self.timeout_ms
         try:
@@ -180,9 +183,8 @@ class Link:
         """Offer the buffer to the network; True when all has left. Raises Fault."""
         try:
             return self._send(False)
-        except (OSError, ValueError) as e:
-            self.close()
-            raise _fault(e, False)
+        except (OSError, ValueError, Fault) as e:
+            raise self._die(e)
 
     def _send(self, opening):
         if not self._len:
@@ -204,21 +206,27 @@ class Link:
         return not self._len
 
     def readinto(self, buf):
-        """Read what is there into `buf`; number of bytes, 0 for nothing yet. Raises Fault."""
+        """Read what is there into `buf`; number of bytes, 0 for nothing yet. Raises Fault.
+
+        Ask for no more than must come: an end of the stream right behind what is there gets lost.
+        """
         try:
             n = self._stream().readinto(buf)
-        except (OSError, ValueError) as e:
-            self.close()
-            raise _fault(e, False)
-        if n == 0:
-            self.close()
-            raise _link("closed", "the broker closed the connection")
+            if n == 0:
+                raise _link("closed", "the broker closed the connection")
+        except (OSError, ValueError, Fault) as e:
+            raise self._die(e)
         return n or 0
 
     def _stream(self):
         if self._sock is None:
-            raise _link("closed", "not connected")
+            raise self._dead or _link("closed", "not connected")
         return self._sock
+
+    def _die(self, error):
+        self._dead = _fault(error, False)
+        self.close()
+        return self._dead
 
     def close(self):
         """Close without waiting; never raises. What waits to be sent stays in the buffer."""

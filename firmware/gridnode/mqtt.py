@@ -21,6 +21,7 @@ from gridnode.fault import Fault
 IN_FLIGHT = const(4)
 MAX_MESSAGE = const(65536)  # an AWS shadow document with its metadata stays well below
 _RECEIVE = const(1024)  # the receive buffer: all packets fit but a long PUBLISH, of which the head
+_READS = const(8)  # in one step, to leave time to others
 _RESERVE = const(64)  # of the send buffer, kept for acks and pings
 _TRIES = const(3)  # a publish is sent at most this often
 
@@ -90,8 +91,8 @@ class Session(umqtt.MQTTClient):
         self.connected = False  # from CONNACK on
         self.present = False  # the broker kept the last session, its subscriptions included
         self.subscribed = False
-        self._n = 0  # bytes in the receive buffer
         self._left = 0  # bytes of a long message still to come
+        self._next()
         self._sub = 0  # packet id of the SUBSCRIBE that waits
         self._sub_at = 0
         self._ping_at = None
@@ -110,14 +111,14 @@ class Session(umqtt.MQTTClient):
         self._reset()
         self.link.clear()
         self.sock = None  # 1.8.0 would close the last one
-        kept = umqtt.socket
-        umqtt.socket = _Paper(self.link)
+        kept = umqtt.socket  # type: ignore[attr-defined]
+        umqtt.socket = _Paper(self.link)  # type: ignore[attr-defined]
         try:
             self.connect(clean)
         except _Framed:
             pass
         finally:
-            umqtt.socket = kept
+            umqtt.socket = kept  # type: ignore[attr-defined]
             self.sock = None
 
     def fail(self):
@@ -231,19 +232,12 @@ class Session(umqtt.MQTTClient):
         now = time.ticks_ms()
         if self._out_at is None:
             self._out_at = now
-        n = self.link.readinto(self._view[self._n :])
-        if n:
-            if not self._n and not self._left:
-                self._part_at = now
-            self._in_at = now
-            self._ping_at = None
-            self._n += n
-            self._take(now)
+        busy = self._receive(now)
         if (self._n or self._left) and self._late(now, self._part_at):
             raise _mqtt("mqtt_timeout", "the rest of a packet does not come")
         self._keep(now)
         self.link.flush()
-        return n > 0
+        return busy
 
     check_msg = wait_msg = ping = step  # umqtt's own would block and lose packets
 
@@ -275,94 +269,86 @@ class Session(umqtt.MQTTClient):
                 self.link.write(b"\xc0\0")
                 self._ping_at = self._out_at = now
 
-    def _take(self, now):
-        """Dispatch every packet that is complete, hand over what has come of a long message."""
-        used = 0
-        while True:
-            if self._left:
-                part = min(self._left, self._n - used)
-                if part:
-                    self._piece(self._view[used : used + part])
-                    used += part
-            else:
-                took = self._packet(used)
-                if not took:
-                    break
-                used += took
-            if not self._left:
+    def _receive(self, now):
+        """Read what has come, but never beyond the packet at hand: MicroPython's streams return
+        what they have and forget an end of the stream behind it.
+        """
+        for i in range(_READS):
+            n = self.link.readinto(self._view[self._n : self._need])
+            if not n:
+                return i > 0
+            if not self._n and not self._left:
                 self._part_at = now
-            if used == self._n:
-                break
-        left = self._n - used
-        if used and left:
-            self._view[:left] = self._view[used : self._n]
-        self._n = left
+            self._in_at = now
+            self._ping_at = None
+            self._n += n
+            if self._left:
+                self._piece(self._view[:n])
+            elif self._n == self._need:
+                self._packet()
+        return True
 
-    def _packet(self, at):
-        """Handle the packet that begins at `at`; bytes used, 0 if more must come first."""
+    def _next(self):
+        """Get ready for the next packet, or for the next piece of a long message."""
+        self._n = self._head = 0
+        self._need = min(self._left, _RECEIVE) or 2
+
+    def _packet(self):
+        """The bytes that were needed are there: of the length, or of the packet."""
         box = self._box
-        have = self._n - at
-        size = 0
-        i = 1
-        while True:
-            if i >= have:
-                return 0
-            b = box[at + i]
-            size |= (b & 0x7F) << 7 * (i - 1)
-            i += 1
-            if not b & 0x80:
-                break
-            if i > 4:
-                raise _mqtt("mqtt_protocol", "bad packet length")
-        kind = box[at] >> 4
-        whole = i + size <= _RECEIVE
-        if whole and have < i + size:
-            return 0
-        body = at + i
+        n = self._n
+        if not self._head:
+            if box[n - 1] & 0x80:
+                if n == 5:
+                    raise _mqtt("mqtt_protocol", "bad packet length")
+                self._need += 1
+                return
+            size = 0
+            for i in range(n - 1, 0, -1):
+                size = size << 7 | box[i] & 0x7F
+            self._head = n
+            self._size = size
+            self._need = min(n + size, _RECEIVE)
+            if box[0] >> 4 != 3 and n + size > _RECEIVE:
+                raise _mqtt("mqtt_protocol", "packet of %d bytes" % size)
+            if size:
+                return
+        kind = box[0] >> 4
+        head = self._head
+        size = self._size
+        word = box[head] << 8 | box[head + 1]
         if kind == 3:
-            return self._message(box[at], at, i, size, have, whole)
-        if not whole:
-            raise _mqtt("mqtt_protocol", "packet %d of %d bytes" % (kind, size))
+            self._message(head, size, word)
+            return
         if kind == 2 and size == 2:
-            if box[body + 1]:
-                code = box[body + 1]
+            code = box[head + 1]
+            if code:
                 text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
                 raise _mqtt("mqtt_refused", "the broker refuses: %s" % text)
             self.connected = True
-            self.present = bool(box[body] & 1)
+            self.present = box[head] & 1 > 0
         elif kind == 4 and size == 2:
-            self._acked(box[body] << 8 | box[body + 1])
+            self._acked(word)
         elif kind == 9 and size > 2:
-            self._suback(box[body] << 8 | box[body + 1], self._view[body + 2 : body + size])
-        elif kind != 13:
+            self._suback(word, self._view[head + 2 : n])
+        elif kind != 13 or size:
             raise _mqtt("mqtt_protocol", "packet %d of %d bytes" % (kind, size))
-        return i + size
+        self._next()
 
-    def _message(self, head, at, i, size, have, whole):
-        qos = head >> 1 & 3
-        body = at + i
-        skip = 2 + 2 * (qos > 0)
-        if qos > 1 or size < skip:
+    def _message(self, head, size, topic):
+        qos = self._box[0] >> 1 & 3
+        skip = head + 2 + topic
+        body = skip + (2 if qos else 0)
+        if qos > 1 or body > min(head + size, _RECEIVE):
             raise _mqtt("mqtt_protocol", "bad PUBLISH")
-        if have < i + 2:
-            return 0
-        n = self._box[body] << 8 | self._box[body + 1]
-        skip += n
-        if skip > size or i + skip > _RECEIVE:
-            raise _mqtt("mqtt_protocol", "bad PUBLISH")
-        if have < i + skip:
-            return 0
-        self.flags = head & 0x0F
-        self._ack = self._box[body + 2 + n] << 8 | self._box[body + 3 + n] if qos else 0
-        self._topic = bytes(self._view[body + 2 : body + 2 + n])
-        self._total = self._left = size - skip
+        self.flags = self._box[0] & 0x0F
+        self._ack = self._box[skip] << 8 | self._box[skip + 1] if qos else 0
+        self._topic = bytes(self._view[head + 2 : skip])
+        self._total = self._left = head + size - body
         if self._total > MAX_MESSAGE:
             self.dropped += 1
             self._topic = None
-        if whole:
-            self._piece(self._view[body + skip : body + size])
-            return i + size
-        return i + skip
+        self._piece(self._view[body : self._n])
 
     def _piece(self, data):
         """Hand over the next part of a message; acknowledge it after the last one."""
@@ -376,6 +362,7 @@ class Session(umqtt.MQTTClient):
         if not self._left and self._ack:
             self.link.write(b"\x40\x02")
             self._put_word(self._ack)
+        self._next()
 
     def _acked(self, pid):
         for i, entry in enumerate(self._flight):

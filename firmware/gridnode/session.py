@@ -78,7 +78,13 @@ class Connection:
         Every token is answered once: True with the PUBACK, False when the connection was lost
         before it. Raises ValueError for a payload that cannot fit.
         """
-        return self.session.publish(topic, payload, qos=qos)
+        token = self.session.publish(topic, payload, qos=qos)
+        if token is not None:
+            try:
+                self.link.flush()
+            except Fault:
+                pass  # the link stays dead: `run` meets it at its next step
+        return token
 
     def synced(self):
         """The answer to `sync` has come."""

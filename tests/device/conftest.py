@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from device_vm import collect, device_vm
+from link_peers import peers
 
 __all__ = ["device_vm"]
 
@@ -13,3 +16,10 @@ __all__ = ["device_vm"]
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
     """Collect a device test by parsing it: it is MicroPython and cannot be imported here."""
     return collect(module_path, parent)
+
+
+@pytest.fixture(scope="module")
+def link_peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Ports of the peers of ``tests/link_peers.py`` and the credentials to meet them with."""
+    with peers(tmp_path_factory.mktemp("peers")) as values:
+        yield values

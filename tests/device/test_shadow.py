@@ -284,4 +284,4 @@ def test_no_growth_over_reports():
         cycle(n)
     gc.collect()
     growth = gc.mem_alloc() - before
-    assert growth <= 128, growth
+    assert growth < 100 * 8, growth  # a leak would be a block (16 bytes) or more each
