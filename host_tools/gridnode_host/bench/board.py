@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gridnode_host.bench.bus import Answer, Handler, Op
 from gridnode_host.bench.clock import RigClock
+from gridnode_host.bench.wiring import Wiring
 from gridnode_host.files import write_atomic
 
 EPOCH_2000 = 946_684_800
@@ -37,15 +38,13 @@ class Board:
     watchdog; the loss of power also clears the RTC and its memory. NVS lies in a file.
     """
 
-    def __init__(
-        self, name: str, nvs: Path, clock: RigClock, temperature: Callable[[], float]
-    ) -> None:
+    def __init__(self, name: str, nvs: Path, clock: RigClock, wiring: Wiring) -> None:
         digest = hashlib.sha256(name.encode()).digest()
         self.mac = b"\x02" + digest[:5]
         self.cause = Cause.POWER_ON
         self.on_clock_set: Callable[[], None] = lambda: None
         self._clock = clock
-        self._temperature = temperature
+        self._wiring = wiring
         self._nvs_path = nvs
         self._nvs: dict[str, str] = json.loads(nvs.read_text()) if nvs.exists() else {}
         self._memory = b""
@@ -86,16 +85,14 @@ class Board:
             Op.NVS_GET: self._nvs_get,
             Op.NVS_SET: self._nvs_set,
             Op.NVS_ERASE: self._nvs_erase,
-            Op.TEMPERATURE: lambda *_: round((self._temperature() + 273.15) * 100),
+            Op.TEMPERATURE: lambda *_: round((self._wiring.temperature() + 273.15) * 100),
         }
 
     def _wdt_start(self, timeout_ms: int, _b: int, _c: int, _data: bytes) -> Answer:
         self._wdt_ms = timeout_ms
         return self._wdt_feed(0, 0, 0, b"", start=True)
 
-    def _wdt_feed(
-        self, _a: int, _b: int, _c: int, _data: bytes, *, start: bool = False
-    ) -> Answer:
+    def _wdt_feed(self, _a: int, _b: int, _c: int, _data: bytes, *, start: bool = False) -> Answer:
         with self._wdt_lock:
             if start or self._wdt_end is not None:
                 self._wdt_end = self._clock.now_ns() + self._wdt_ms * 10**6

@@ -67,7 +67,7 @@ def _millivolts(source: AdcInput, counts: NDArray[np.uint16], atten: int) -> NDA
 
 
 def _straight_line(counts: NDArray[np.uint16], atten: int) -> NDArray[np.float64]:
-    return counts * (ADC_RANGE_MV[atten] / 4095)
+    return counts.astype(np.float64) * (ADC_RANGE_MV[atten] / 4095)
 
 
 class Pins:

@@ -10,6 +10,7 @@ import os
 import pty
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -52,10 +53,12 @@ class Vm:
 
 
 def start(micropython: str, heap_kb: int, clock_file: Path | None) -> Vm:
-    """Start the VM with a heap of ``heap_kb`` K words and the shims on its path.
+    """Start the VM with ``heap_kb`` K words of heap for the application.
 
-    With ``clock_file`` the C library's time of day, which TLS reads, follows that file.
+    The heap that the shims take is added: on the chip they are not Python. With ``clock_file``
+    the C library's time of day, which TLS reads, follows that file.
     """
+    heap_kb += shim_heap_kb(micropython)
     command = [*_command(micropython), "-X", f"heapsize={heap_kb}wK"]
     command += ["-i", "-c", "import _boot; _boot.start(); del _boot"]
     ours, theirs = socket.socketpair()
@@ -129,6 +132,35 @@ def follows_clock(micropython: str) -> bool:
         micropython,
     )
     return False
+
+
+@functools.cache
+def shim_heap_kb(micropython: str) -> int:
+    """Return what the shims occupy of a VM's heap, in K words."""
+    names = [path.stem for path in sorted(SHIMS.glob("*.py")) if path.stem != "_boot"]
+    code = "import gc; gc.collect(); a = gc.mem_alloc()\n"
+    code += "".join(f"import {name}\n" for name in names)
+    code += "import sys; gc.collect(); print((gc.mem_alloc() - a) >> (sys.maxsize >> 32 > 0))"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [*_command(micropython, tty=False), "-X", "heapsize=256wK", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+            cwd=shims(),
+            env={"MICROPYPATH": ".frozen", "GRIDNODE_BUS": str(theirs.fileno())},
+            pass_fds=(theirs.fileno(),),
+        )
+    try:
+        return -(-int(done.stdout) // 1024)
+    except ValueError:
+        raise GridnodeError(
+            "start the virtual node",
+            f"{micropython} cannot load the shims: {(done.stderr or done.stdout).strip()}",
+            "Set MICROPYTHON to a MicroPython unix VM of release 1.24 or newer.",
+        ) from None
 
 
 @functools.cache
@@ -210,8 +242,4 @@ def _fake_time(clock_file: Path) -> dict[str, str]:
 
 def _set_timeout(sock: socket.socket) -> None:
     """Give up in the VM when the bench does not answer."""
-    import struct
-
-    sock.setsockopt(
-        socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", BUS_TIMEOUT_S, 0)
-    )
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", BUS_TIMEOUT_S, 0))

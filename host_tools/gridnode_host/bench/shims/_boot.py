@@ -1,6 +1,9 @@
 """What the chip does between power and prompt."""
 
+# ruff: noqa: I001, BLE001, E402, F401
+
 import sys
+from struct import unpack_from
 
 import vfs
 
@@ -17,9 +20,7 @@ import select
 import socket
 import time
 
-_run_main, machine._cause, esp32.Partition.size = __import__("struct").unpack_from(
-    "<3i", _hello, 20
-)
+_run_main, machine._cause, esp32.Partition.size = unpack_from("<3i", _hello, 20)
 machine._id = _hello[32:38]
 _image = _hello[38:].decode()
 

@@ -1,5 +1,7 @@
 """Requests from the VM to the bench; see bench/bus.py for the frames."""
 
+# ruff: noqa: I001
+
 import utime
 from array import array
 from os import getenv, system

@@ -7,6 +7,8 @@ where it is slower (a busy host, a high rate) the samples stay equidistant all t
 jumps to the present when the burst ends.
 """
 
+# ruff: noqa: I001
+
 import utime
 from array import array
 from struct import unpack_from

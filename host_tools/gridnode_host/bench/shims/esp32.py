@@ -1,5 +1,7 @@
 """`esp32`: NVS, partitions, temperature, heap figures."""
 
+# ruff: noqa: I001, RET503
+
 import _bus
 
 HEAP_DATA = 4

@@ -1,5 +1,7 @@
 """`machine` of an ESP32; each bus transaction is carried to the bench."""
 
+# ruff: noqa: I001, F401, RET503
+
 import io
 
 from umachine import Signal
@@ -138,7 +140,7 @@ class SPI:
         firstbit=0,
         sck=None,
         mosi=None,
-        miso=None
+        miso=None,
     ):
         if self._id not in (1, 2):
             raise ValueError("SPI({}) doesn't exist".format(self._id))
@@ -233,7 +235,7 @@ class UART(io.IOBase):
         timeout_char=0,
         txbuf=256,
         rxbuf=256,
-        **other
+        **other,
     ):
         self._timeout = timeout
         self._gap = max(timeout_char, 1 + 11000 * 2 // baudrate)

@@ -1,5 +1,7 @@
 """`network`: a WLAN station and a LAN port; the bench plays the air and the cable."""
 
+# ruff: noqa: I001
+
 import _bus
 
 STA_IF = 0

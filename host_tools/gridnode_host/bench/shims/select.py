@@ -1,5 +1,7 @@
 """`select` in node time: the VM's own poll object waits in real time."""
 
+# ruff: noqa: I001, F401
+
 import uselect
 from uselect import POLLERR, POLLHUP, POLLIN, POLLOUT
 

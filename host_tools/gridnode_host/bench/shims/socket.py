@@ -1,5 +1,7 @@
 """`socket` of a chip: without a network there is no name service."""
 
+# ruff: noqa: I001, F403
+
 import _bus
 import usocket
 from usocket import *

@@ -1,5 +1,7 @@
 """`time` as on the ESP32: seconds since 2000 as an integer, in node time."""
 
+# ruff: noqa: I001, F401
+
 import utime
 from utime import ticks_add, ticks_diff
 
