@@ -83,6 +83,11 @@ _ADVICE = {
     ),
     "subscribe_refused": Advice(_MQTT, "Let the thing's policy allow its shadow topics."),
     "mqtt_timeout": Advice(_MQTT, "Look into the broker's log; check the network's quality."),
+    "crash": Advice(
+        "run the application",
+        "This is a defect of the firmware: keep the node's /log and update the node.",
+        exit=Exit.REFUSED,
+    ),
     "sync_timeout": Advice(
         "report to the shadow", "The broker answers but no shadow service does: check that one."
     ),
