@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,9 @@ class VirtualRig(Rig):
         self.sntp = SntpServer(self.clock)
         self.sntp.start()
         self._stack.callback(self.sntp.stop)
+        # Closed after the nodes: a provisioning under way ends when its port does.
+        self._pool = ThreadPoolExecutor(max(1, nodes), "provision")
+        self._stack.callback(self._pool.shutdown, cancel_futures=True)
         for k in range(nodes):
             node = RigNode(
                 f"node-{k + 1}",
@@ -120,12 +123,12 @@ class VirtualRig(Rig):
         """
         chosen = self.nodes if nodes is None else nodes
         certs.ensure_ca(self.certs)
-        with ThreadPoolExecutor(max(1, len(chosen)), "provision") as pool:
-            for done in [pool.submit(self._provision, node, change) for node in chosen]:
-                done.result()
+        running = [self._pool.submit(self._provision, node, change) for node in chosen]
+        for done in wait(running, return_when=FIRST_EXCEPTION).done:
+            done.result()
 
     def _provision(self, node: RigNode, change: Mapping[str, Any]) -> None:
-        settings = {
+        settings: dict[str, Any] = {
             "port": node.port,
             "thing": node.thing,
             "config": provision.node_config(
@@ -141,7 +144,7 @@ class VirtualRig(Rig):
             "calibration": node.calibration if self._calibrated else None,
             "certs_dir": self.certs,
         }
-        provision.run(provision.Plan(**(settings | change)), _Steps(node.thing, self._on_event))
+        provision.run(provision.Plan(**{**settings, **change}), _Steps(node.thing, self._on_event))
 
     # -- what a test does ------------------------------------------------------------------
 
