@@ -134,7 +134,10 @@ class Link:
         except (OSError, IndexError) as e:
             raise _link("dns", "cannot resolve %s: %s" % (host, e))
         try:
-            await self._connect(address, start, limit)
+            try:
+                await self._connect(address, start, limit)
+            except OSError as e:
+                raise _link("tcp", "cannot reach %s: %s" % (host, e))
             if context is not None:
                 # No call into the library may wait: the handshake goes on in each write.
                 self._sock = context.wrap_socket(
@@ -144,9 +147,8 @@ class Link:
                 _check(start, limit, "TLS handshake")
                 await sleep_ms(_STEP_MS)
         except (OSError, ValueError, MemoryError) as e:
-            handshake = self._sock is not self._raw
             self.close()
-            raise _fault(e, handshake)
+            raise _fault(e, context is not None)
         except BaseException:
             self.close()
             raise

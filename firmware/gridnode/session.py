@@ -39,8 +39,8 @@ def backoff_ms(failures, random=None):
 class Connection:
     """One node's way to its broker.
 
-    `network` is of gridnode.wifi, `sntp` a clock.Sntp or None, `context` from link.tls_context; a
-    will is set with `session.set_last_will`. `sync` is called when the subscriptions stand and
+    `network` is of gridnode.wifi, `sntp` a clock.Sntp or None, `context` from link.tls_context,
+    `will` a topic and a payload in bytes. `sync` is called when the subscriptions stand and
     publishes what asks for the shadow; the state is "online" when `synced` was called, or after
     15 s without it.
 
@@ -49,7 +49,16 @@ class Connection:
     """
 
     def __init__(
-        self, client_id, host, port, context, network, sntp=None, keepalive=60, timeout_ms=20000
+        self,
+        client_id,
+        host,
+        port,
+        context,
+        network,
+        sntp=None,
+        keepalive=60,
+        will=None,
+        timeout_ms=30000,
     ):
         self.host = host
         self.port = port
@@ -63,6 +72,8 @@ class Connection:
         self.on_state = self.on_fault = None
         self.link = Link(timeout_ms=timeout_ms)
         self.session = Session(client_id, host, self.link, keepalive, timeout_ms)
+        if will:
+            self.session.set_last_will(will[0], will[1], qos=1)
         self._failures = 0
         self._synced = False
         self._asking = None  # task that asks for the time

@@ -131,7 +131,7 @@ class Scan:
                 self._value = bytearray()
                 self._path = path
                 self._end = depth
-        if self.names is not None and depth > 2 and stack[1] == "state" and stack[2] == "reported":
+        if self.names is not None and stack[1:3] == ["state", "reported"] and None not in stack:
             held = self.names
             for name in stack[3:]:
                 if not isinstance(held.get(name), dict):

@@ -225,6 +225,13 @@ def test_document_gives_difference_and_what_the_shadow_held_before():
         assert tell(sh, b"update/delta", {"version": 20, "state": {"config": {"a": 2}}}) is None
 
 
+def test_array_in_the_shadow_that_becomes_an_object():
+    sh, _ = make()
+    document = {"state": {"reported": {"a": {"x": [{"y": 1}]}}}, "version": 2}
+    tell(sh, b"get/accepted", document)
+    assert reported(sh.report({"a": {"x": {"z": 1}}})) == {"a": {"x": {"z": 1}}}
+
+
 def test_no_shadow_yet_counts_as_synced():
     sh, _ = make()
     missing = {"code": 404, "message": "No shadow exists with name: 'n1'"}
