@@ -93,6 +93,15 @@ def test_typical_unit_is_the_design_of_the_board():
     assert table == pytest.approx(design, abs=2.0)
 
 
+def test_chips_own_calibration_is_in_whole_millivolts_and_leaves_the_inl():
+    adc = Esp32Adc(2)
+    raw = np.arange(100, 3500, 100)
+    read = adc.calibrated(raw)
+    assert (read == np.round(read)).all()
+    off = np.abs(read - adc.millivolts(raw))
+    assert 0.3 < off.max() < 10
+
+
 def test_other_attenuations_have_their_ranges():
     adc = Esp32Adc(ideal=True, noise_mv=0.0)
     rng = np.random.default_rng(0)

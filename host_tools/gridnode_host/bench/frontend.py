@@ -107,6 +107,10 @@ class AdcInput:
             signal = self._shape(signal)
         return self._adc.convert(self.bias_mv + self.sensor.mv_per_unit * signal, self._rng, atten)
 
+    def millivolts(self, counts: Floats, atten: int = 3) -> Floats:
+        """The chip's own calibrated reading of counts (`ADC.read_uv`), mV."""
+        return self._adc.calibrated(counts, atten)
+
 
 class _Parts:
     """Picks the parts of one unit: at their design values, or spread by the seed."""

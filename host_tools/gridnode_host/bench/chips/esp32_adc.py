@@ -42,12 +42,20 @@ class Esp32Adc:
 
     def millivolts(self, raw: Floats, atten: int = _ATTEN_11DB) -> Floats:
         """Mean input that gives `raw` counts, DNL aside."""
-        offset, multiple = _RANGES[atten]
-        slope = multiple * self.vref_mv / FULL_SCALE
+        slope = _RANGES[atten][1] * self.vref_mv / FULL_SCALE
         raw = np.asarray(raw, dtype=np.float64)
         angle = np.outer(raw, self._waves)
-        bent = raw + np.sin(angle) @ self._inl[:, 0] + (1 - np.cos(angle)) @ self._inl[:, 1]
-        mv = offset + slope * bent
+        bent = np.sin(angle) @ self._inl[:, 0] + (1 - np.cos(angle)) @ self._inl[:, 1]
+        return self._characteristic(raw, atten) + slope * bent
+
+    def calibrated(self, raw: Floats, atten: int = _ATTEN_11DB) -> Floats:
+        """What the chip makes of `raw` itself, from its fused Vref: whole mV, INL remains."""
+        return np.round(self._characteristic(np.asarray(raw, dtype=np.float64), atten))
+
+    def _characteristic(self, raw: Floats, atten: int) -> Floats:
+        offset, multiple = _RANGES[atten]
+        slope = multiple * self.vref_mv / FULL_SCALE
+        mv: Floats = offset + slope * raw
         if atten == _ATTEN_11DB:
             knee = (_KNEE_MV - offset) / slope
             top = _TOP_MV + _TOP_PER_VREF * (self.vref_mv - 1100.0)
