@@ -44,7 +44,9 @@ def connect_packet(
         topic, payload, qos, retain = will
         flags |= 0x04 | qos << 3 | (0x20 if retain else 0)
         tail += text(topic) + text(payload)
-    return packet(0x10, text("MQTT") + bytes([level, flags]) + struct.pack("!H", keep_alive) + tail)
+    return packet(
+        0x10, text("MQTT") + bytes([level, flags]) + struct.pack("!H", keep_alive) + tail
+    )
 
 
 def publish_packet(

@@ -31,11 +31,11 @@ from amqtt.mqtt.subscribe import SubscribePacket
 from amqtt.mqtt.unsuback import UnsubackPacket
 from amqtt.mqtt.unsubscribe import UnsubscribePacket
 
-from gridnode_host.bench import topics
 from gridnode_host.bench.limits import Limits
 from gridnode_host.bench.mqtt_codec import FrameBuffer, Malformed, decode
-from gridnode_host.bench.policy import BoundPolicy, Identity, Policy
+from gridnode_host.bench.policy import Identity, Policy
 from gridnode_host.bench.routing import Message, Router, Session
+from gridnode_host.bench.rules import Rules, check_connect_flags
 from gridnode_host.bench.tls import TlsProtocol
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class Hub(Protocol):
 
     def refuse(self, stage: str, client: str, reason: str) -> None: ...
 
+    def arrived(self, connection: Connection) -> None: ...
+
     def gone(self, connection: Connection) -> None: ...
 
 
@@ -79,7 +81,7 @@ class Connection(TlsProtocol):
         self._ended = False
         self.thing = ""
         self.client_id = ""
-        self._rights: BoundPolicy | None = None
+        self._rules = Rules(limits)
         self._session: Session | None = None
         self._will: Message | None = None
         self._keep_alive = 0.0
@@ -119,7 +121,7 @@ class Connection(TlsProtocol):
     # Routing's view (`gridnode_host.bench.routing.Link`).
 
     def may_receive(self, topic: str) -> bool:
-        return self._rights is not None and self._rights.allows("iot:Receive", f"topic/{topic}")
+        return self._rules.receive(topic)
 
     def send_publish(self, message: Message, qos: int, packet_id: int | None, dup: bool) -> None:
         packet = PublishPacket.build(
@@ -131,6 +133,7 @@ class Connection(TlsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._hub.arrived(self)
         if self._hub.stalled:
             self.hold()
 
@@ -220,7 +223,7 @@ class Connection(TlsProtocol):
         if packet.proto_name != "MQTT" or head.proto_level != 4:
             self._refuse_connect(UNACCEPTABLE_PROTOCOL_VERSION, "protocol is not MQTT 3.1.1")
             return
-        _check_connect_flags(head)
+        check_connect_flags(head)
         # The will goes out in this client's name, so its rights are settled first.
         policy = self._hub.policy_for(self.thing)
         size = len(self.client_id.encode())
@@ -235,12 +238,13 @@ class Connection(TlsProtocol):
         if policy is None:
             self._refuse_connect(NOT_AUTHORIZED, "no active thing of this name")
             return
-        self._rights = policy.bind(Identity(self.thing, self.client_id))
+        rights = policy.bind(Identity(self.thing, self.client_id))
         attributes = [] if head.clean_session_flag else ["PersistentConnect"]
         attributes += ["LastWill"] if head.will_flag else []
-        if not self._rights.allows("iot:Connect", f"client/{self.client_id}", attributes):
+        if not rights.allows("iot:Connect", f"client/{self.client_id}", attributes):
             self._refuse_connect(NOT_AUTHORIZED, "iot:Connect is not allowed by the policy")
             return
+        self._rules = Rules(self._limits, rights)
         will = self._read_will(packet)
         if isinstance(will, str):
             self._refuse_connect(NOT_AUTHORIZED, f"last will: {will}")
@@ -259,9 +263,7 @@ class Connection(TlsProtocol):
         self._will = will
         wanted = head.keep_alive or limits.keep_alive_max
         self._keep_alive = min(max(wanted, limits.keep_alive_min), limits.keep_alive_max)
-        session, present = hub.router.open_session(
-            self.client_id, head.clean_session_flag, self
-        )
+        session, present = hub.router.open_session(self.client_id, head.clean_session_flag, self)
         self._session = session
         self.send(ConnackPacket.build(int(present), 0).to_bytes())
         session.resend(hub.now())
@@ -274,7 +276,7 @@ class Connection(TlsProtocol):
         if not head.will_flag:
             return None
         topic, payload = packet.will_topic or "", bytes(packet.will_message or b"")
-        problem = self._publish_problem(topic, payload, head.will_qos, head.will_retain_flag)
+        problem = self._rules.publish(topic, payload, head.will_qos, head.will_retain_flag)
         if problem:
             return problem
         return Message(
@@ -285,7 +287,7 @@ class Connection(TlsProtocol):
         topic, payload, qos = packet.topic_name or "", packet.data or b"", packet.qos or 0
         if (qos == 0 and packet.dup_flag) or (qos and not packet.packet_id):
             raise Malformed("PUBLISH with impossible flags or packet id")
-        problem = self._publish_problem(topic, payload, qos, packet.retain_flag)
+        problem = self._rules.publish(topic, payload, qos, packet.retain_flag)
         if problem:
             self.end(problem, log_it=True)
             return
@@ -301,52 +303,15 @@ class Connection(TlsProtocol):
             self.send(PubackPacket.build(packet.packet_id or 0).to_bytes())
         self._hub.router.notify(message)
 
-    def _publish_problem(self, topic: str, payload: bytes, qos: int, retain: bool) -> str:
-        limits, rights = self._limits, self._rights
-        assert rights is not None
-        if qos > 1:
-            return f"QoS {qos} is not supported"
-        if not topics.valid_name(topic):
-            return f"topic {topic!r} cannot be published to"
-        problem = self._length_problem(topic)
-        if problem:
-            return problem
-        if limits.payload_bytes is not None and len(payload) > limits.payload_bytes:
-            return f"payload of {len(payload)} bytes on {topic}"
-        if retain and topic.startswith("$"):
-            return f"retained message on reserved topic {topic}"
-        if not rights.allows("iot:Publish", f"topic/{topic}"):
-            return f"iot:Publish on {topic} is not allowed"
-        if retain and not rights.allows("iot:RetainPublish", f"topic/{topic}"):
-            return f"iot:RetainPublish on {topic} is not allowed"
-        return ""
-
     def _subscribe(self, packet: SubscribePacket, session: Session) -> None:
         wanted = packet.payload.topics if packet.payload else []
         packet_id = packet.variable_header.packet_id if packet.variable_header else 0
-        limits, rights = self._limits, self._rights
-        assert rights is not None
         if not wanted or not packet_id:
             raise Malformed("SUBSCRIBE without a filter or packet id")
-        if limits.filters_per_subscribe and len(wanted) > limits.filters_per_subscribe:
-            self.end(f"{len(wanted)} filters in one SUBSCRIBE", log_it=True)
+        problem = self._rules.subscribe(wanted, session.filters)
+        if problem:
+            self.end(problem, log_it=True)
             return
-        for topic_filter, qos in wanted:
-            if not topics.valid_filter(topic_filter) or qos > 2:
-                raise Malformed(f"SUBSCRIBE to {topic_filter!r} with QoS {qos}")
-            problem = self._length_problem(topic_filter)
-            if qos > 1:
-                problem = f"QoS {qos} is not supported"
-            elif not rights.allows("iot:Subscribe", f"topicfilter/{topic_filter}"):
-                problem = f"iot:Subscribe to {topic_filter} is not allowed"
-            if problem:
-                self.end(problem, log_it=True)
-                return
-        if limits.subscriptions:
-            count = len(session.filters.keys() | {f for f, _ in wanted})
-            if count > limits.subscriptions:
-                self.end(f"{count} subscriptions", log_it=True)
-                return
         session.filters.update(wanted)
         self.send(SubackPacket.build(packet_id, [qos for _, qos in wanted]).to_bytes())
         for topic_filter, qos in wanted:
@@ -361,14 +326,6 @@ class Connection(TlsProtocol):
         for topic_filter in wanted:
             session.filters.pop(topic_filter, None)
         self.send(UnsubackPacket.build(packet_id).to_bytes())
-
-    def _length_problem(self, topic: str) -> str:
-        limits = self._limits
-        if limits.topic_bytes is not None and len(topic.encode()) > limits.topic_bytes:
-            return f"topic of {len(topic.encode())} bytes"
-        if limits.topic_slashes is not None and topics.slashes(topic) > limits.topic_slashes:
-            return f"topic with {topics.slashes(topic)} slashes"
-        return ""
 
     def _refuse_connect(self, code: int, reason: str) -> None:
         self.send(ConnackPacket.build(0, code).to_bytes())
@@ -391,15 +348,3 @@ class Connection(TlsProtocol):
         self._hub.router.close_session(session)
         if will and self._will:
             self._hub.router.publish(self._will)
-
-
-def _check_connect_flags(head: Any) -> None:
-    """Raise `Malformed` for flags that MQTT 3.1.1 (3.1.2) forbids."""
-    without_will = head.will_qos or head.will_retain_flag
-    if (
-        head.reserved_flag
-        or head.will_qos == 3
-        or (not head.will_flag and without_will)
-        or (head.password_flag and not head.username_flag)
-    ):
-        raise Malformed("CONNECT with impossible flags")

@@ -83,6 +83,7 @@ class Endpoint:
         self._lifecycle = threading.RLock()
         self._thread: threading.Thread | None = None
         self._ident: int | None = None
+        self._restarting = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
 
@@ -131,6 +132,7 @@ class Endpoint:
                     Exit.CLOUD,
                 ) from err
             self._thread = thread
+            self._restarting = True
 
     def stop(self) -> None:
         """Drop every connection and stop listening; sessions are kept."""
@@ -151,7 +153,9 @@ class Endpoint:
         data = payload.encode() if isinstance(payload, str) else payload
         self._call(lambda: self.router.publish(Message(topic, data, qos, retain)))
 
-    def subscribe(self, topic_filter: str, callback: Callable[[Message], None]) -> Callable[[], None]:
+    def subscribe(
+        self, topic_filter: str, callback: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """Call ``callback`` in the endpoint's thread with each message; return how to end that."""
         return self.router.observe(topic_filter, callback)
 
@@ -194,6 +198,9 @@ class Endpoint:
     def refuse(self, stage: str, client: str, reason: str) -> None:
         self._refused.append(Refusal(self.clock(), stage, client, reason))
 
+    def arrived(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
     def gone(self, connection: Connection) -> None:
         self._connections.discard(connection)
 
@@ -228,7 +235,7 @@ class Endpoint:
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> asyncio.Server:
         """Bind, with patience when it is a restart: another process may hold the port a while."""
-        deadline = loop.time() + (_DEADLINE / 2 if self.port else 0.0)
+        deadline = loop.time() + (_DEADLINE / 2 if self._restarting else 0.0)
         while True:
             try:
                 return await loop.create_server(self._accept, self.host, self.port)
@@ -238,9 +245,7 @@ class Endpoint:
                 await asyncio.sleep(0.1)
 
     def _accept(self) -> Connection:
-        connection = Connection(self, self._context)
-        self._connections.add(connection)
-        return connection
+        return Connection(self, self._context)
 
     def _tick(self) -> None:
         if not self.stalled:
@@ -252,11 +257,11 @@ class Endpoint:
     async def _drop_all(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GRACE
-        for connection in list(self._connections):
-            connection.end(will=False)
+        await asyncio.sleep(0.01)  # a connection that was just accepted appears meanwhile
         while self._connections:
-            if loop.time() > deadline:
-                for connection in list(self._connections):
+            for connection in list(self._connections):
+                connection.end(will=False)
+                if loop.time() > deadline:
                     connection.abort()
             await asyncio.sleep(0.01)
 
@@ -281,5 +286,5 @@ class Endpoint:
 def _settle(done: Future[Any], action: Callable[[], Any]) -> None:
     try:
         done.set_result(action())
-    except BaseException as err:
+    except Exception as err:  # noqa: BLE001 - raised again where the result is awaited
         done.set_exception(err)

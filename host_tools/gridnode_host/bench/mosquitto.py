@@ -24,12 +24,14 @@ from gridnode_host.bench.endpoint import Refusal
 from gridnode_host.bench.limits import Limits
 from gridnode_host.bench.routing import Message
 from gridnode_host.bench.service_client import ServiceClient
+from gridnode_host.bench.tls import plain_words
 from gridnode_host.errors import Exit, GridnodeError
 
 # Behaviour of mosquitto 2.0 that a test has to permit; everything else is as in the endpoint.
 DIFFERENCES = {
     "forbidden_publish": "acknowledged and dropped; the connection stays",
     "forbidden_subscribe": "granted; nothing is delivered",
+    "forbidden_will": "accepted, and dropped when it is due",
     "foreign_client_id": "replaced by the name in the certificate",
     "packet_limits": "filters per request, subscriptions and slashes are not limited",
     "reserved_will": "a last will on a shadow topic looks like any other message",
@@ -39,8 +41,10 @@ _DEADLINE = 10.0  # real seconds for the process to start or to end
 _THING = "${iot:Connection.Thing.ThingName}"
 _DEEPEST = 4  # levels that one "*" of a policy stands for, at most
 _TLS_ERROR = re.compile(r"OpenSSL Error\S* error:[0-9A-F]+:[^:]*:[^:]*:(.*)")
-_CLIENT = re.compile(r"Client (\S+) (?:\[\S+\] )?(disconnected.*not authori[sz]ed.*|"
-                     r"disconnected due to .*|already connected.*|has exceeded timeout.*)")
+_CLIENT = re.compile(
+    r"Client (\S+) (?:\[\S+\] )?(disconnected.*not authori[sz]ed.*|"
+    r"disconnected due to .*|already connected.*|has exceeded timeout.*)"
+)
 
 
 def installed() -> str | None:
@@ -105,7 +109,7 @@ class Mosquitto:
             raise _failed("mosquitto is not installed", "Install it, or use the embedded broker.")
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="gridnode-mosquitto-")
-        self.port = self.port or _free_port(self.host)
+        self.port = _claim(self.host, self.port)
         config = self._write_config(Path(self._folder.name))
         with (Path(self._folder.name) / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -138,7 +142,9 @@ class Mosquitto:
         """Publish as the service; delivered after the next start while stopped."""
         self._client.publish(topic, payload, qos, retain)
 
-    def subscribe(self, topic_filter: str, callback: Callable[[Message], None]) -> Callable[[], None]:
+    def subscribe(
+        self, topic_filter: str, callback: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """Call ``callback`` in the client's thread with each message; return how to end that."""
         return self._client.observe(topic_filter, callback)
 
@@ -168,7 +174,8 @@ class Mosquitto:
             "max_qos": 1,
             "retain_available": "false",
             "max_inflight_messages": self._limits.in_flight,
-            "max_queued_messages": 0,
+            # Not 0, which means no limit too, but also closes on a forbidden publish (2.0.11).
+            "max_queued_messages": 1_000_000,
             "set_tcp_nodelay": "true",
             "persistence": "true",
             "persistence_location": f"{folder}/",
@@ -261,15 +268,26 @@ def _refusal(line: str) -> Refusal | None:
     if not stamp.isdigit():
         return None
     if match := _TLS_ERROR.search(text):
-        return Refusal(float(stamp), "tls", "", match[1].strip())
+        reason = match[1].strip()
+        if reason == "unexpected eof while reading":
+            return None  # a client that left without a goodbye was not refused
+        return Refusal(float(stamp), "tls", "", plain_words(reason.upper().replace(" ", "_")))
     if match := _CLIENT.search(text):
         return Refusal(float(stamp), "session", match[1], match[2].rstrip("."))
     return None
 
 
-def _free_port(host: str) -> int:
+def _claim(host: str, port: int) -> int:
+    """Return ``port``, or a free one for 0; mosquitto itself would not say that it is taken."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as err:
+            raise _failed(
+                f"cannot listen on {host}:{port}: {err.strerror}",
+                "Stop what uses this port, or choose another one.",
+            ) from err
         return int(probe.getsockname()[1])
 
 

@@ -177,7 +177,9 @@ class Router:
             elif now >= session.expires:
                 del self.sessions[session.client_id]
 
-    def observe(self, topic_filter: str, callback: Callable[[Message], None]) -> Callable[[], None]:
+    def observe(
+        self, topic_filter: str, callback: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """Call ``callback`` with every message on ``topic_filter``; return how to end that."""
         entry = (topic_filter, callback)
         with self._observers_lock:

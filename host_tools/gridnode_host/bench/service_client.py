@@ -66,7 +66,9 @@ class ServiceClient:
         """Hand a message over; with QoS 1 it is sent after the next start if need be."""
         self._client.publish(topic, payload, qos, retain)
 
-    def observe(self, topic_filter: str, callback: Callable[[Message], None]) -> Callable[[], None]:
+    def observe(
+        self, topic_filter: str, callback: Callable[[Message], None]
+    ) -> Callable[[], None]:
         """Call ``callback`` with every message on ``topic_filter``; return how to end that."""
         with self._lock:
             known = self._observers.get(topic_filter, ())
@@ -107,7 +109,7 @@ class ServiceClient:
         self._tell(packet_id)
 
     def _on_message(self, _client: Any, _data: Any, received: paho.MQTTMessage) -> None:
-        message = Message(received.topic, received.payload, received.qos, received.retain)
+        message = Message(received.topic, bytes(received.payload), received.qos, received.retain)
         for topic_filter, callbacks in list(self._observers.items()):
             if matches(topic_filter, message.topic):
                 for callback in callbacks:
@@ -122,6 +124,4 @@ def _safely(callback: Callable[[Message], None], message: Message) -> None:
 
 
 def _failed(cause: str) -> GridnodeError:
-    return GridnodeError(
-        "connect to the broker", cause, "Look at the broker's log.", Exit.CLOUD
-    )
+    return GridnodeError("connect to the broker", cause, "Look at the broker's log.", Exit.CLOUD)

@@ -193,16 +193,12 @@ class Shadow:
         if self.deleted_at is not None and now - self.deleted_at > KEPT_AFTER_DELETE:
             self.version, self.deleted_at = 0, None
 
-    def _answers(
-        self, request: Request, patch: Json, previous: Json | None, stamp: int
-    ) -> Update:
+    def _answers(self, request: Request, patch: Json, previous: Json | None, stamp: int) -> Update:
         marks = {s: _marks(change, stamp) for s, change in patch.items() if change is not None}
         accepted = _finish(
             {"state": copy.deepcopy(patch), "metadata": marks}, self.version, stamp, request.token
         )
-        documents: Json = {
-            "previous": previous, "current": self._snapshot(), "timestamp": stamp
-        }
+        documents: Json = {"previous": previous, "current": self._snapshot(), "timestamp": stamp}
         if request.token is not None:
             documents["clientToken"] = request.token
         state, metadata = self.delta()

@@ -47,8 +47,12 @@ def why(error: BaseException) -> str:
         if any(sign in text for sign in _FOREIGN):
             return f"the client certificate is not of the endpoint's CA ({text})"
         return f"the client certificate was refused: {text}"
-    reason = getattr(error, "reason", None) or str(error)
-    return _REASONS.get(reason, f"TLS: {reason}")
+    return plain_words(getattr(error, "reason", None) or str(error))
+
+
+def plain_words(reason: str) -> str:
+    """Say what a reason of OpenSSL means, spelled as the ssl module does."""
+    return _REASONS.get(reason, f"TLS: {reason.lower().replace('_', ' ')}")
 
 
 class TlsProtocol(asyncio.Protocol):
@@ -106,8 +110,10 @@ class TlsProtocol(asyncio.Protocol):
         self._transport.resume_reading()
         # Unread input would turn the close into a reset, and the reset would overtake an alert
         # or an acknowledgement that the peer has not read yet.
-        if self._transport.can_write_eof() and not self._transport.is_closing():
+        try:
             self._transport.write_eof()
+        except OSError:  # the peer has reset the connection meanwhile
+            self._transport.abort()
         self._restart_timer(self._close_timeout, self._transport.abort)
 
     def abort(self) -> None:

@@ -25,6 +25,8 @@ def matches(topic_filter: str, topic: str) -> bool:
     """Tell whether a message on ``topic`` is for ``topic_filter``."""
     if topic_filter == topic:
         return True
+    if "+" not in topic_filter and not topic_filter.endswith("#"):
+        return False
     if topic.startswith("$") and topic_filter[0] in "+#":
         return False
     wanted, levels = topic_filter.split("/"), topic.split("/")
