@@ -27,7 +27,7 @@ venv: ## Make .venv from requirements.lock, if that has changed
 	    echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }; \
 	  echo "Preparing .venv with the pinned packages of requirements.lock (once, about a minute)"; \
 	  $(PYTHON) -m venv --clear .venv; \
-	  $(PIP) install -qq --no-deps --requirement requirements.lock; \
+	  $(PIP) install -qq --no-deps --no-compile --requirement requirements.lock; \
 	  $(PIP) install -qq --no-deps --no-build-isolation --editable .; \
 	  { pwd; cat requirements.lock; } > $(STAMP); \
 	fi
