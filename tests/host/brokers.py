@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import mqtt_wire
 from gridnode_host import certs
@@ -67,11 +68,11 @@ class Bench:
     def identity(self, thing: str) -> tuple[Path, Path]:
         return pem_identity(self.authority, thing)
 
-    def open(self, thing: str, **options: object) -> mqtt_wire.Wire:
+    def open(self, thing: str, **options: Any) -> mqtt_wire.Wire:
         """Return a TLS connection of ``thing`` on which nothing was sent."""
-        return mqtt_wire.Wire(self.port, self.authority.pem, self.identity(thing), **options)  # type: ignore[arg-type]
+        return mqtt_wire.Wire(self.port, self.authority.pem, self.identity(thing), **options)
 
-    def client(self, thing: str | None = None, **options: object) -> mqtt_wire.Wire:
+    def client(self, thing: str | None = None, **options: Any) -> mqtt_wire.Wire:
         """Return a connected client."""
         thing = thing or self.thing()
         wire = self.open(thing)
@@ -97,10 +98,10 @@ def server_identity(authority: certs.Authority) -> certs.Identity:
     return found if found.key.exists() else certs.issue_server(authority)
 
 
-def embedded(authority: certs.Authority, **options: object) -> Bench:
+def embedded(authority: certs.Authority, **options: Any) -> Bench:
     """Return a bench with an endpoint that is not started."""
     server = server_identity(authority)
-    endpoint = Endpoint(authority.pem, server.cert, server.key, **options)  # type: ignore[arg-type]
+    endpoint = Endpoint(authority.pem, server.cert, server.key, **options)
     return Bench(authority, endpoint, {})
 
 

@@ -11,6 +11,7 @@ import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DEADLINE = 5.0
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 2, 3, 4, 9, 11, 13
@@ -169,9 +170,9 @@ class Wire:
             assert first >> 4 == PUBLISH, f"unexpected packet {first:#x}"
             self.published.append(_publish(first, body))
 
-    def connect(self, client_id: str, **options: object) -> tuple[int, int]:
+    def connect(self, client_id: str, **options: Any) -> tuple[int, int]:
         """Send CONNECT and return (session present, return code)."""
-        self.send(connect_packet(client_id, **options))  # type: ignore[arg-type]
+        self.send(connect_packet(client_id, **options))
         body = self.wait(CONNACK)[1]
         return body[0], body[1]
 
@@ -186,9 +187,9 @@ class Wire:
         self.send(unsubscribe_packet(list(filters), packet_id))
         assert self.wait(UNSUBACK)[1] == struct.pack("!H", packet_id)
 
-    def publish(self, topic: str, payload: bytes, packet_id: int = 1, **options: object) -> None:
+    def publish(self, topic: str, payload: bytes, packet_id: int = 1, **options: Any) -> None:
         """Publish with QoS 1 and wait for the acknowledgement."""
-        self.send(publish_packet(topic, payload, 1, packet_id, **options))  # type: ignore[arg-type]
+        self.send(publish_packet(topic, payload, 1, packet_id, **options))
         assert self.wait(PUBACK)[1] == struct.pack("!H", packet_id)
 
     def message(self, seconds: float = DEADLINE, acknowledge: bool = True) -> Publish:
@@ -236,7 +237,7 @@ def _publish(first: int, body: bytes) -> Publish:
     return Publish(topic, payload, qos, packet_id, bool(first & 1), bool(first & 8))
 
 
-def eventually(condition, seconds: float = DEADLINE) -> bool:  # type: ignore[no-untyped-def]
+def eventually(condition, seconds: float = DEADLINE) -> bool:
     """Wait for something that another thread brings about."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -75,6 +75,18 @@ def test_policy_that_no_access_list_can_express(statement, cause):
             "the client does not trust the endpoint's CA",
         ),
         (
+            "1700000000: Client connection from 127.0.0.1 failed: error:0A000086:SSL routines::"
+            "certificate verify failed.",
+            "",
+            "TLS: certificate verify failed",
+        ),
+        (
+            "1700000000: Client connection from 127.0.0.1 failed: error:0A000126:SSL routines::"
+            "unexpected eof while reading.",
+            None,
+            None,
+        ),
+        (
             "1700000000: Client n1 disconnected due to protocol error.",
             "n1",
             "disconnected due to protocol error",

@@ -328,8 +328,10 @@ class Connection(TlsProtocol):
         self.send(UnsubackPacket.build(packet_id).to_bytes())
 
     def _refuse_connect(self, code: int, reason: str) -> None:
+        # Noted first: who sees the refusal finds its reason.
+        self._hub.refuse("connect", self.client_id or self.thing, reason)
         self.send(ConnackPacket.build(0, code).to_bytes())
-        self.end(reason, log_it=True)
+        self.end()
 
     def _refuse_certificate(self, reason: str) -> None:
         self.failed(reason)

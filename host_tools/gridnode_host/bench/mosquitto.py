@@ -40,7 +40,7 @@ DIFFERENCES = {
 _DEADLINE = 10.0  # real seconds for the process to start or to end
 _THING = "${iot:Connection.Thing.ThingName}"
 _DEEPEST = 4  # levels that one "*" of a policy stands for, at most
-_TLS_ERROR = re.compile(r"OpenSSL Error\S* error:[0-9A-F]+:[^:]*:[^:]*:(.*)")
+_TLS_ERROR = re.compile(r"(?:OpenSSL Error|failed).* error:[0-9A-F]+:[^:]*:[^:]*:([^.]*)")
 _CLIENT = re.compile(
     r"Client (\S+) (?:\[\S+\] )?(disconnected.*not authori[sz]ed.*|"
     r"disconnected due to .*|already connected.*|has exceeded timeout.*)"
