@@ -375,4 +375,7 @@ def _dump(out, value):
     elif _absent(value):
         out.append("null")
     else:
-        out.append(json.dumps(value))
+        text = json.dumps(value)
+        if isinstance(value, float) and len(text) > 9:
+            text = "%.6g" % value  # digits that rounding left behind
+        out.append(text)

@@ -89,6 +89,15 @@ def test_values():
     assert b'"fixed":123456789012.345' in make()[0].report({"fixed": Fixed()})
 
 
+def test_floats_are_short():
+    sh, _ = make()
+    payload = sh.report({"a": 9.986000000000001, "b": 0.1 + 0.2, "c": 50.012, "d": 1 / 3})
+    got = reported(payload)
+    assert len(payload) < 110, payload
+    for name, value in (("a", 9.986), ("b", 0.3), ("c", 50.012), ("d", 0.333333)):
+        assert abs(got[name] - value) < 1e-5
+
+
 def test_key_that_no_longer_holds_is_null_until_accepted():
     sh, _ = make()
     sh.report({"voltage": 1, "quality": {"i": "stale", "v": "stale"}, "l1": {"p": 1}})
