@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from gridnode_host import __version__
@@ -61,8 +60,8 @@ def _verb(as_json: bool) -> Iterator[Output]:
         raise typer.Exit(err.exit) from err
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except (click.exceptions.Exit, click.exceptions.ClickException, click.exceptions.Abort):
-        raise  # these are the command line's own and carry their exit code
+    except (typer.Exit, typer.Abort):
+        raise  # the verb has told its exit code itself
     except Exception as err:
         if os.environ.get("GRIDNODE_DEBUG"):
             raise

@@ -180,3 +180,18 @@ def test_python_m_runs_the_command() -> None:
         check=True,
     )
     assert done.stdout.startswith("gridnode ")
+
+
+@pytest.mark.parametrize("code", [Exit.DONE, Exit.CLOUD])
+def test_the_demo_gives_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, code: Exit) -> None:
+    from gridnode_host.bench import demo
+
+    asked: dict[str, object] = {}
+
+    def run(_: Output, **options: object) -> int:
+        asked.update(options)
+        return int(code)
+
+    monkeypatch.setattr(demo, "run", run)
+    assert gridnode("demo", "--nodes", "2", "--duration", "5")[0] == code
+    assert asked == {"nodes": 2, "duration": 5.0}
