@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,7 @@ class Rig(abc.ABC):
     clock: Any
 
     @staticmethod
-    def virtual(
-        nodes: int = 1, profile: str | Sequence[str] = "home-60a-ct", **more: Any
-    ) -> VirtualRig:
+    def virtual(nodes: int = 1, profile: Any = "home-60a-ct", **more: Any) -> VirtualRig:
         """Build and start a virtual bench; see `VirtualRig` for what else can be chosen."""
         from gridnode_host.bench.virtual_rig import VirtualRig
 

@@ -26,11 +26,14 @@ BROKERS = ("embedded", "mosquitto")
 _SSID, _WLAN_KEY = "bench", "bench-wlan-key"
 _SERVICE = "bench-service"
 
+Profile = str | Mapping[str, Any]
+
 
 class VirtualRig(Rig):
     """A bench on this machine; started when it is made.
 
-    `profile` is one name or path for all nodes, or several that take turns. `broker` is
+    `profile` is one for all nodes, or several that take turns: each a name, the path of a file,
+    or a resolved profile itself. `broker` is
     "embedded" or "mosquitto" (None: the environment's BROKER, else embedded); `micropython` is
     the VM's program (None: the environment's MICROPYTHON, else the one from the registry).
     `provision` False leaves the nodes as they come from the factory. `ideal` takes parts at
@@ -44,7 +47,7 @@ class VirtualRig(Rig):
     def __init__(
         self,
         nodes: int = 1,
-        profile: str | Sequence[str] = "home-60a-ct",
+        profile: Profile | Sequence[Profile] = "home-60a-ct",
         *,
         broker: str | None = None,
         micropython: str | None = None,
@@ -74,15 +77,15 @@ class VirtualRig(Rig):
     def _start(
         self,
         nodes: int,
-        profile: str | Sequence[str],
+        profile: Profile | Sequence[Profile],
         broker: str | None,
         micropython: str | None,
         *,
         seed: int,
         ideal: bool,
     ) -> None:
-        names = [profile] if isinstance(profile, str) else list(profile)
-        profiles = [resources.profile(names[k % len(names)]) for k in range(nodes)]
+        given = [profile] if isinstance(profile, str | Mapping) else list(profile)
+        profiles = [_resolved(given[k % len(given)]) for k in range(nodes)]
         vm = micropython or build.micropython()
         image = resources.image_dir(build.vm_arch(vm))
         folder = tempfile.TemporaryDirectory(prefix="gridnode-bench-")
@@ -189,6 +192,10 @@ class VirtualRig(Rig):
     def close(self) -> None:
         """End nodes, broker and time server and remove every file of the bench."""
         self._stack.close()
+
+
+def _resolved(profile: Profile) -> Mapping[str, Any]:
+    return resources.profile(profile) if isinstance(profile, str) else profile
 
 
 class _Steps(Output):
