@@ -99,6 +99,7 @@ class Board:
         return 0
 
     def _rtc_set(self, seconds_2000: int, _b: int, _c: int, _data: bytes) -> Answer:
+        seconds_2000 &= 0xFFFFFFFF  # it travels in 32 bits
         self._rtc_ns = (EPOCH_2000 + seconds_2000) * 10**9 - self._clock.now_ns()
         self.on_clock_set()
         return 0

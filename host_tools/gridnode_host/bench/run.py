@@ -111,10 +111,10 @@ class Run:
         seconds, rest_ns = divmod(owner.board.node_ns(rig_ns) - EPOCH_2000 * 10**9, 10**9)
         conversion_ns = round(owner.wiring.conversion_us * 1000)
         greeting = struct.pack(
-            "<8i",
+            "<2iI5i",
             tick & _LOW,
             owner.clock.rate,
-            seconds,
+            seconds & 0xFFFFFFFF,
             rest_ns // 1000,
             conversion_ns,
             not owner.serial.raw,  # main.py does not run while the host is in the raw REPL

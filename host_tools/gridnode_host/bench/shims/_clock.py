@@ -89,7 +89,7 @@ def sync():
 def start(data):
     """Take over rate, time of day and conversion time from the bench's greeting."""
     global _sec, _sec_rest, _rate, _conversion, _n0, _us, _ms, _limit
-    at, _rate, _sec, _sec_rest, _conversion = unpack_from("<5i", data)
+    at, _rate, _sec, _sec_rest, _conversion = unpack_from("<2iI2i", data)
     now = _nat()
     _n0 = _us = _add(now, -((now - at) & _LOW))
     _ms = utime.ticks_ms()
