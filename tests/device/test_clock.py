@@ -60,10 +60,13 @@ def test_bad_replies():
 
 
 class Server:
-    """SNTP server in this VM; `times` are its answers, one each (None: silence, bytes: as is)."""
+    """SNTP server in this VM; `times` are its answers, one each (None: silence, bytes: as is),
+    given after `delay_ms`.
+    """
 
-    def __init__(self, times):
+    def __init__(self, times, delay_ms):
         self.times = times
+        self.delay_ms = delay_ms
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
         for port in range(20123, 20223):
@@ -87,6 +90,7 @@ class Server:
                 continue
             if isinstance(answer, int):
                 answer = reply(answer, query[40:48])
+            await asyncio.sleep_ms(self.delay_ms)
             self.sock.sendto(answer, address)
 
 
@@ -103,9 +107,9 @@ class Machine:
     RTC = Rtc
 
 
-def sync(times, prepare=None, timeout_ms=300):
+def sync(times, timeout_ms=300, delay_ms=0):
     """Results of one sync per answer: offset, or code of the fault; the Sntp object is kept."""
-    server = Server(times)
+    server = Server(times, delay_ms)
     sntp = clock.Sntp("127.0.0.1", server.port, timeout_ms=timeout_ms)
     out = []
 
@@ -137,6 +141,11 @@ def test_sync_sets_the_clock():
     assert abs(offset - (NOW - clock.unix_time()) * 1000) < 3000
     assert sntp.synced and sntp.offset_ms == offset
     assert not sntp.due()
+
+
+def test_half_of_the_way_is_made_good():
+    sync([NOW], timeout_ms=2000, delay_ms=400)
+    assert 190000 <= Rtc.value[7] <= 300000, Rtc.value
 
 
 def test_silence_and_nobody_there():

@@ -119,7 +119,8 @@ def test_credentials_are_judged_before_any_connection():
 
 
 def test_nobody_there():
-    fault("tcp", lambda: opened("nobody"))
+    e = fault("tcp", lambda: opened("nobody"))
+    assert "cannot reach" in e.message
 
 
 def test_name_that_does_not_resolve():

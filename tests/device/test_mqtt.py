@@ -191,6 +191,16 @@ def test_packet_ids_wrap_and_skip_those_in_flight():
     assert s.pid == 2
 
 
+def test_packet_id_of_a_waiting_subscribe_is_not_used():
+    s, link = make()
+    s.subscribe([b"a"])
+    s.pid -= 1
+    s.publish(b"t", b"", qos=1)
+    s.step()
+    sub, publish = link.packets()
+    assert sub[1][:2] != publish[1][3:5]
+
+
 def test_unacknowledged_publish_is_repeated_as_duplicate_then_given_up():
     s, link = make()
     token = s.publish(b"t", b"x", retain=True, qos=1)

@@ -119,6 +119,23 @@ def test_from_nothing_to_online():
     rig.run(story)
     assert rig.states == ["wifi", "clock", "tls", "subscribe", "sync", "online", "down"]
     assert rig.faults == []
+    assert conn.publish(b"x", b"too late") is None
+
+
+def test_end_answers_what_is_in_flight():
+    rig = Rig()
+    rig.conn = conn = session.Connection(
+        "n1", "127.0.0.1", rig.conn.port, context(), rig.interface, will=(b"gone", b"off line")
+    )
+    conn.session.on_ack = lambda token, delivered: rig.acks.append((token, delivered))
+    assert conn.session.lw_topic == b"gone" and conn.session.lw_qos == 1
+
+    async def story():
+        await rig.until(lambda: conn.online)
+        conn.publish(b"quiet", b"")
+
+    rig.run(story)
+    assert rig.acks == [(1, False)]
 
 
 def test_shadow_service_that_is_silent_does_not_keep_the_node_off_line():
