@@ -28,8 +28,8 @@ _CA_CHAIN_REQUIRED = const(0x7680)  # MBEDTLS_ERR_SSL_CA_CHAIN_REQUIRED
 _FATAL_ALERT = const(0x7780)  # MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE
 _EPIPE = const(32)  # same number in Linux and newlib; MicroPython has no name for it
 
-# What Mbed TLS says of a certificate (x509_crt.c, X509_CRT_ERROR_INFO_LIST). Several lines may come
-# at once: with an unset clock everything else is in doubt, so that one goes first.
+# What Mbed TLS says of a certificate (x509_crt.c, X509_CRT_ERROR_INFO_LIST). Several lines may
+# come at once: with an unset clock everything else is in doubt, so that one goes first.
 _VERIFY = (
     ("in the future", "tls_not_yet_valid"),
     ("expired", "tls_expired"),
@@ -98,7 +98,8 @@ def _check(start, limit_ms, what):
 class Link:
     """One connection at a time; reusable through `open`.
 
-    `size` bounds the bytes waiting to be sent, `timeout_ms` is the time a packet may take to leave.
+    `size` bounds the bytes waiting to be sent, `timeout_ms` is the time a packet may take to
+    leave.
     """
 
     def __init__(self, size=4096, timeout_ms=20000):

@@ -167,7 +167,7 @@ class Session(umqtt.MQTTClient):
 
     def waiting(self):
         """True while an answer is awaited or something waits to be sent."""
-        return bool(self._flight) or self._n > 0 or self._left > 0 or self.link.room() < self.link.size
+        return self._n + self._left + len(self._flight) > 0 or self.link.room() < self.link.size
 
     def subscribe(self, topics, qos=1):
         """Queue one SUBSCRIBE for up to 8 filters (bytes); `subscribed` becomes True with the
@@ -264,8 +264,8 @@ class Session(umqtt.MQTTClient):
             if self._late(now, self._ping_at):
                 raise _mqtt("mqtt_timeout", "no PINGRESP")
         elif self.keepalive:
-            half = self.keepalive * 500
-            if time.ticks_diff(now, self._out_at) > half or time.ticks_diff(now, self._in_at) > half:
+            quiet = max(time.ticks_diff(now, self._out_at), time.ticks_diff(now, self._in_at))
+            if quiet > self.keepalive * 500:
                 self.link.write(b"\xc0\0")
                 self._ping_at = self._out_at = now
 

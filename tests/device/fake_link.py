@@ -1,4 +1,4 @@
-"""Stand-ins for what is outside a session: a link made of bytes, and a clock that is told to go on."""
+"""Stand-ins for what is outside a session: a link made of bytes, a clock that is told the time."""
 
 from gridnode.fault import Fault
 
