@@ -85,7 +85,8 @@ class Board:
             Op.NVS_GET: self._nvs_get,
             Op.NVS_SET: self._nvs_set,
             Op.NVS_ERASE: self._nvs_erase,
-            Op.TEMPERATURE: lambda *_: round((self._wiring.temperature() + 273.15) * 100),
+            # in hundredths above -273 °C: a negative value would be an errno
+            Op.TEMPERATURE: lambda *_: round((self._wiring.temperature() + 273) * 100),
         }
 
     def _wdt_start(self, timeout_ms: int, _b: int, _c: int, _data: bytes) -> Answer:

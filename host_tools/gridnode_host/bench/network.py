@@ -34,7 +34,8 @@ class Network:
             Op.NET_CONNECT: self._connect,
             Op.NET_DISCONNECT: self._disconnect,
             Op.NET_STATUS: self._report,
-            Op.NET_RSSI: lambda *_: self._wiring.wlan_rssi,
+            # a negative value would be an errno
+            Op.NET_RSSI: lambda *_: -self._wiring.wlan_rssi,
         }
 
     def _activate(self, interface: int, on: int, _c: int, _data: bytes) -> Answer:

@@ -104,7 +104,7 @@ def mcu_temperature():
 
 
 def raw_temperature():
-    return (_bus.call(63) - 27315) * 9 // 500 + 32
+    return (_bus.call(63) - 27300) * 9 // 500 + 32
 
 
 def idf_heap_info(capabilities):

@@ -168,7 +168,9 @@ class SPI:
 
 
 def _plain(data):
-    # len() of an array counts elements, not bytes
+    # len() of an array counts elements, that of a string characters
+    if isinstance(data, str):
+        return data.encode()
     return data if isinstance(data, (bytes, bytearray)) else bytes(data)
 
 
@@ -292,7 +294,7 @@ class UART(io.IOBase):
     def ioctl(self, op, arg):
         if op == 3:  # poll: always room to write
             return arg & (4 | (1 if self.any() else 0))
-        return 0
+        return -22  # EINVAL: it has no file descriptor, for one
 
 
 class WDT:

@@ -102,7 +102,7 @@ class WLAN(_Interface):
         _bus.call(72)
 
     def status(self, what=None):
-        return _bus.call(74) if what == "rssi" else self._status()
+        return -_bus.call(74) if what == "rssi" else self._status()
 
 
 class LAN(_Interface):
