@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from gridnode_host import certs
+from gridnode_host.bench.endpoint import Endpoint
 from gridnode_host.bench.limits import Limits
 from gridnode_host.bench.policy import Policy
 from gridnode_host.errors import GridnodeError
@@ -127,6 +128,24 @@ def test_port_that_is_taken(authority):
         with pytest.raises(GridnodeError, match="cannot listen"):
             free.broker.start()
         assert not free.broker.running
+
+
+def test_port_that_cannot_be(authority):
+    with pytest.raises(GridnodeError, match="cannot listen"):
+        brokers.embedded(authority, port=70_000).broker.start()
+
+
+def test_files_that_cannot_be_used(authority, tmp_path):
+    server, empty = brokers.server_identity(authority), tmp_path / "empty.pem"
+    empty.write_bytes(b"")
+    for ca, cert, key, named in (
+        (empty, server.cert, server.key, "empty.pem"),
+        (authority.pem, tmp_path / "none.pem", server.key, "none.pem"),
+        (authority.pem, server.cert, empty, "cert.pem or its key"),
+    ):
+        with pytest.raises(GridnodeError, match=named) as caught:
+            Endpoint(ca, cert, key)
+        assert "gridnode certs" in caught.value.action
 
 
 # What only this side knows.

@@ -123,11 +123,11 @@ class Endpoint:
             thread.start()
             try:
                 self.port = ready.result(_DEADLINE)
-            except OSError as err:
+            except (OSError, OverflowError) as err:
                 thread.join(_DEADLINE)
                 raise GridnodeError(
                     "start endpoint",
-                    f"cannot listen on {self.host}:{self.port}: {err.strerror}",
+                    f"cannot listen on {self.host}:{self.port}: {err}",
                     "Stop what uses this port, or choose another one.",
                     Exit.CLOUD,
                 ) from err
@@ -215,7 +215,7 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         try:
             server = await self._listen(loop)
-        except OSError as err:
+        except (OSError, OverflowError) as err:
             ready.set_exception(err)
             return
         self._stopping = asyncio.Event()

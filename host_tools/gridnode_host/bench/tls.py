@@ -12,6 +12,8 @@ import ssl
 from pathlib import Path
 from typing import Any, cast
 
+from gridnode_host.errors import Exit, GridnodeError
+
 _READ = 64 * 1024
 # OpenSSL's reason, as the ssl module spells it -> what a person can act on.
 _REASONS = {
@@ -29,12 +31,25 @@ _FOREIGN = ("unable to get", "self-signed", "self signed", "signature failure", 
 
 
 def server_context(ca_cert: Path, cert: Path, key: Path) -> ssl.SSLContext:
-    """Return a context for TLS 1.2 or newer that demands a certificate of ``ca_cert``."""
+    """Return a context for TLS 1.2 or newer that demands a certificate of ``ca_cert``.
+
+    All files are PEM; `GridnodeError` says which one cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cafile=str(ca_cert))
-    context.load_cert_chain(str(cert), str(key))
+    files = ca_cert
+    try:
+        context.load_verify_locations(cafile=str(ca_cert))
+        files = cert
+        context.load_cert_chain(str(cert), str(key))
+    except OSError as err:
+        raise GridnodeError(
+            "start endpoint",
+            f"{files} or its key cannot be used: {err}",
+            "Make new certificates with 'gridnode certs'.",
+            Exit.CLOUD,
+        ) from err
     context.options |= ssl.OP_NO_TICKET  # every connection shows its certificate
     context.num_tickets = 0
     return context
