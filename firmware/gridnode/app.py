@@ -30,7 +30,8 @@ class App:
         self.connection = None
         self.shadow = shadow.Shadow("", {"config": self._desired})
         self._seen = {}  # task -> uptime when it last came round
-        self._row = None
+        self._row = None  # number of the row that is under way
+        self._timed = False  # it is one of UTC
         self._due = False  # a report out of turn is wanted
         self._faulty = {}  # meters whose fault has been said
         self._events = []
@@ -152,9 +153,9 @@ class App:
         self._event("config", accepted=True)
         return True, self.config.remote()
 
-    def _event(self, kind, **fields):
+    def _event(self, event, **fields):
         """Publish an event; kept while there is no link, the oldest go first."""
-        fields["event"] = kind
+        fields["event"] = event
         fields["timestamp"] = clock.unix_time() if clock.valid() else None
         self._events.append(json.dumps(fields).encode())
         del self._events[:-16]
@@ -202,10 +203,11 @@ class App:
             await asyncio.sleep_ms(_TICK_MS)
 
     def _tick(self):
-        now = clock.unix_time() if clock.valid() else self.uptime.ms() // 1000
+        valid = clock.valid()
+        now = clock.unix_time() if valid else self.uptime.ms() // 1000
         row = now // self.row_s
-        if self._row is None:
-            self._row = row
+        if self._row is None or valid != self._timed:
+            self._row, self._timed = row, valid  # rows are aligned to UTC from here on
         if row != self._row:
             self._row = row
             for pipeline in self.pipelines:

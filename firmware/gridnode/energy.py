@@ -38,7 +38,11 @@ class Ledger:
         self._since_retain = self._since_checkpoint = 0
 
     def load(self):
-        """Take the newest valid record of RTC memory and flash; `recovered` says which."""
+        """Take the newest valid record of RTC memory and flash; `recovered` says which.
+
+        The sequence numbers that a checkpoint reserved are used up by the start that reads it: a new one is written
+        before the first of them is given out.
+        """
         best = None
         if self._retained:
             best = self._parse(self._retained.read(self._record))
@@ -59,6 +63,11 @@ class Ledger:
             self.recovered = "none"
         else:
             self.seq, self._total = best
+        if self.recovered != "rtc":
+            try:
+                self.checkpoint()
+            except (storage.StorageError, OSError):
+                pass  # a node with a broken flash still measures
 
     def _pack(self, seq):
         # 5 bytes of mWh hold 1.1 GWh, which no rating here reaches in its life.

@@ -90,6 +90,8 @@ def test_restart_takes_rtc_and_power_cut_takes_flash():
         assert cut.recovered == "flash" and cut.mwh(0, 0) == 50000, cut.mwh(0, 0)
         assert cut.next_seq() > 100, "a sequence number may never come twice"
         # A torn checkpoint: the one before it stands.
+        # Power fails again before any checkpoint of this run.
+        assert ledger(Rtc()).next_seq() > cut.seq
         cut.account(block(3600.0, 1000))
         cut.checkpoint()
         with open(BASE + "/energy.bin", "r+b") as f:
