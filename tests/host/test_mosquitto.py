@@ -187,3 +187,17 @@ def test_observers_of_one_filter(authority):
         broker.publish("test/x", b"2")
         assert eventually(lambda: len(also) == 2)
         assert len(seen) == 1
+
+
+@needs_it
+def test_overlapping_observers_hear_a_message_once_each(authority):
+    bench = brokers.external(authority, brokers.EXTRA)
+    with bench.broker as broker, bench.client() as wire:
+        wide, narrow, end = [], [], []
+        broker.subscribe("test/#", wide.append)
+        broker.subscribe("test/+", narrow.append)
+        broker.subscribe("own/#", end.append)
+        wire.publish("test/a", b"x")
+        broker.publish("own/end", b"")  # behind it, so nothing more is to come
+        assert eventually(lambda: end)
+        assert (len(wide), len(narrow)) == (1, 1)
