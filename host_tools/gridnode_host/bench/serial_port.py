@@ -29,7 +29,7 @@ _HOLD_S = 5.0
 """How long characters after a Ctrl-C wait for the program to end."""
 
 _RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
-_FRIENDLY = re.compile(rb"\n>>> $")
+_FRIENDLY_BANNER = b"for more information.\r\n>>> "
 _LONE_NEWLINE = re.compile(rb"(?<!\r)\n")
 
 
@@ -232,10 +232,10 @@ class SerialPort:
                 return
             self._muted = False
             data = found + rest
-        elif _FRIENDLY.search(self._seen):
-            self.raw, self._seen = False, b""
-        elif _RAW_BANNER in self._seen:
-            self.raw, self._seen = True, b""
+        else:
+            raw, friendly = self._seen.rfind(_RAW_BANNER), self._seen.rfind(_FRIENDLY_BANNER)
+            if raw != friendly:  # both are -1 where neither has been printed
+                self.raw, self._seen = raw > friendly, b""
         self._emit(data)
 
     def _emit(self, data: bytes) -> None:
