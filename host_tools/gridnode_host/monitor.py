@@ -26,6 +26,8 @@ def run(port: str, out: Output, duration_s: float | None = None, *, raw: bool = 
         for line in console.lines(deadline):
             if line:
                 _tell(line, out, raw)
+    except KeyboardInterrupt:  # the ordinary way to end it
+        pass
     finally:
         console.close()
     if out.as_json:

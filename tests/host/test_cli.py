@@ -2,6 +2,8 @@
 
 import json
 import re
+import select
+import signal
 import stat
 import subprocess
 import sys
@@ -195,3 +197,21 @@ def test_the_demo_gives_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, code:
     monkeypatch.setattr(demo, "run", run)
     assert gridnode("demo", "--nodes", "2", "--duration", "5")[0] == code
     assert asked == {"nodes": 2, "duration": 5.0}
+
+
+def test_monitor_ends_well_on_ctrl_c() -> None:
+    with FakeNode() as fake:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gridnode_host", "monitor", "--port", fake.port, "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        for _ in range(100):  # talk until it listens
+            fake.say(b'{"event": "boot"}')
+            if select.select([process.stdout], [], [], 0.2)[0]:
+                break
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert events(rest)[-1]["event"] == "done"
