@@ -293,6 +293,27 @@ def test_three_nodes_run_beside_each_other(make: Make) -> None:
             repl.serial.close()
 
 
+def test_power_may_fail_at_any_moment_of_the_start(make: Make) -> None:
+    node = make()
+    for step in range(12):
+        time.sleep(0.004 * step)
+        begun = time.monotonic()
+        node.power_cycle()
+        assert time.monotonic() - begun < 3
+    wait_for(lambda: node.console.endswith(PROMPT))
+    assert node.flash.violations == 0
+
+
+def test_leaving_the_raw_repl_and_resetting_in_one_breath_starts_the_program(make: Make) -> None:
+    node = make()
+    write_file(node, "/main.py", "print('main runs')")
+    for count in range(1, 6):
+        with Repl(node.port) as repl:
+            repl.raw()
+            repl.serial.write(b"\r\x02\x04")
+        wait_for(lambda: node.console.count(b"main runs\r\n") == count)  # noqa: B023
+
+
 def test_stop_leaves_nothing_behind(tmp_path: Path) -> None:
     def traces() -> tuple[int, int, list[str]]:
         shared = [name for name in os.listdir("/dev/shm") if "faketime" in name]

@@ -143,6 +143,8 @@ def connect(ssid, key, wait):
         if w.isconnected():
             break
         time.sleep_ms(20)
+    if w.status() not in seen[-1:]:
+        seen.append(w.status())
     return seen, w.isconnected()
 """
 

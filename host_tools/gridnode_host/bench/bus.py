@@ -80,7 +80,7 @@ Handler = Callable[[int, int, int, bytes], Answer]
 
 
 class NoReply(Exception):
-    """The node gets no answer: what it asked for ends it."""
+    """The node gets no answer now: it comes later, or what was asked for ends the node."""
 
 
 class BusServer:
@@ -102,6 +102,13 @@ class BusServer:
         """Monotonic time of the newest request."""
         self._thread = threading.Thread(target=self._run, name=f"{name}-bus", daemon=True)
         self._thread.start()
+
+    def answer(self) -> None:
+        """Give the answer to a request whose handler has raised `NoReply`."""
+        try:
+            self._sock.sendall(REPLY.pack(0, 0, 0))
+        except OSError:
+            pass  # the VM has ended
 
     def close(self) -> None:
         """End the thread and close the socket."""

@@ -100,7 +100,7 @@ class VirtualNode:
     def stop(self) -> None:
         """Cut the power and release everything; only what lies in the folder remains."""
         if self._thread is not None:
-            self.in_supervisor(self._power_fails)
+            self._do(self._power_fails)
             self._stopping = True
             self._post(lambda: None)
             self._thread.join(_COMMAND_TIMEOUT_S)
@@ -123,11 +123,11 @@ class VirtualNode:
 
     def power_on(self) -> None:
         """Switch the power on, if it is off."""
-        self.in_supervisor(self._power_comes)
+        self._do(self._power_comes)
 
     def power_off(self) -> None:
         """Cut the power."""
-        self.in_supervisor(self._power_fails)
+        self._do(self._power_fails)
 
     def power_cycle(self, off_s: float = 0.0) -> None:
         """Cut the power for rig seconds."""
@@ -166,7 +166,7 @@ class VirtualNode:
 
     # the supervisor's thread
 
-    def in_supervisor(self, action: Callable[[], None]) -> None:
+    def _do(self, action: Callable[[], None]) -> None:
         """Run an action in the supervisor's thread and wait for it."""
         if self._thread is None:
             return
@@ -220,8 +220,14 @@ class VirtualNode:
                     if events & selectors.EVENT_WRITE:
                         serial.write_vm()
             while not self._commands.empty():
-                self._commands.get()()
-            self._tend()
+                self._obey(self._commands.get())
+            self._obey(self._tend)
+
+    def _obey(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            log.exception("%s: the supervisor goes on", self.name)
 
     def _patience(self) -> float | None:
         """Return the seconds until something is due without an event."""
@@ -347,16 +353,19 @@ class VirtualNode:
 
     # called from the bus's thread
 
+    def post(self, run: Run, action: Callable[[], None]) -> None:
+        """Have an action done in the supervisor's thread, while the run lasts."""
+
+        def act() -> None:
+            if self._current is run:
+                action()
+
+        self._post(act)
+
     def ended(self, run: Run) -> None:
         """The VM has closed the bus."""
         self._post(lambda: self._vm_ended(run))
 
     def reset_by_program(self, run: Run, cause: Cause, delay_s: float) -> None:
         """The program asks for a reset, some rig seconds later when it sleeps deeply."""
-        delay_s /= self.clock.rate
-
-        def restart() -> None:
-            if self._current is run:
-                self._restart(cause, delay_s)
-
-        self._post(restart)
+        self.post(run, lambda: self._restart(cause, delay_s / self.clock.rate))

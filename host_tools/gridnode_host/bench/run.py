@@ -41,8 +41,8 @@ class Owner(Protocol):
     serial: SerialPort
     image: Path | None
 
-    def in_supervisor(self, action: Callable[[], None]) -> None:
-        """Run an action in the supervisor's thread and wait for it."""
+    def post(self, run: Run, action: Callable[[], None]) -> None:
+        """Have an action done in the supervisor's thread, while the run lasts."""
 
     def ended(self, run: Run) -> None:
         """The VM has closed the bus."""
@@ -76,8 +76,8 @@ class Run:
         pins = Pins(owner.wiring)
         handlers: dict[int, Handler] = {
             Op.HELLO: self._hello,
-            Op.READY: lambda *_: owner.in_supervisor(serial.ready),
-            Op.DONE: lambda *_: owner.in_supervisor(serial.enter_repl),
+            Op.READY: lambda *_: self._answer_after(serial.ready),
+            Op.DONE: lambda *_: self._answer_after(serial.enter_repl),
             Op.TICK: lambda *_: 0,
             Op.CLOCK: self._rate,
             Op.RESET: self._reset,
@@ -90,6 +90,14 @@ class Run:
         for part in (owner.board, self._converter, pins, buses, network):
             handlers.update(part.handlers())
         return handlers
+
+    def _answer_after(self, action: Callable[[], None]) -> Answer:
+        def act() -> None:
+            action()
+            self.bus.answer()
+
+        self._owner.post(self, act)
+        raise NoReply
 
     def _flags(self, op: int) -> int:
         flags = 0
