@@ -9,7 +9,8 @@ import time
 
 import pytest
 from gridnode_host import certs, resources
-from gridnode_host.bench.rig import CAPABILITIES, Rig, RigNode
+from gridnode_host.bench import Rig
+from gridnode_host.bench.rig import CAPABILITIES, RigNode
 from gridnode_host.errors import Exit, GridnodeError
 
 
