@@ -54,7 +54,7 @@ class RigNode(VirtualNode):
         """Rated current, A."""
         self.circuit = circuit
         self.link = "down"
-        """What the node last said of its connection: wifi, clock, tls, subscribe, sync, online, down."""
+        """State of its connection as the node last told it: wifi, clock, tls, .. online, down."""
         wiring = Wiring()
         self.calibration = wire(profile, circuit, wiring, seed=seed, ideal=ideal)
         super().__init__(thing, folder, image, wiring, clock, micropython=micropython)

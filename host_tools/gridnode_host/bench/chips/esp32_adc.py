@@ -1,4 +1,4 @@
-"""SAR converter of the ESP32 as one unit shows it: dead zone, slope by Vref, knee, INL, DNL, noise.
+"""SAR converter of the ESP32 as one unit shows it: dead zone, Vref, knee, INL, DNL, noise.
 
 Facts: useful range at 11 dB is 150 to 2450 mV and Vref is 1000 to 1200 mV from part to part
 (Espressif ADC documentation); the converter reads 0 for the first 142 mV at 11 dB and its
