@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
 import threading
@@ -241,6 +243,21 @@ def test_pins(bench: Bench, repl: Repl) -> None:
     bench.button = 0
     assert repl.run("print(b())") == "0"
     assert repl.run("print(Pin(4, Pin.IN, Pin.PULL_UP)(), Pin(15, Pin.IN)())") == "1 0"
+
+
+def test_a_transaction_that_a_signal_tears_does_no_harm_to_the_next(
+    bench: Bench, repl: Repl
+) -> None:
+    """The last resort against a deaf program is a signal, which may strike anywhere."""
+    repl.run("i = I2C(0); b = bytearray(4)\ndef f():\n while True: i.readfrom_into(0x50, b)")
+    run = bench.node._current
+    assert run is not None
+    for pause in range(20):
+        repl.start("f()")
+        time.sleep(0.01 + 0.0007 * pause)
+        os.kill(run.vm.process.pid, signal.SIGINT)
+        assert "KeyboardInterrupt" in repl.finish()[1]
+        assert repl.run("print(i.readfrom_mem(0x50, 7, 3))") == r"b'\x07\x08\t'"
 
 
 def test_ctrl_c_in_a_storm_of_transactions_breaks_nothing(bench: Bench, repl: Repl) -> None:

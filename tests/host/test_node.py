@@ -240,6 +240,19 @@ def test_what_is_typed_after_ctrl_c_waits_for_the_program_to_end(make: Make) -> 
         assert repl.finish() == ("42\n", "")
 
 
+def test_a_ctrl_c_that_comes_too_late_does_not_overtake_what_follows_it(make: Make) -> None:
+    node = make()
+    with Repl(node.port) as repl:
+        repl.raw()
+        repl.start("import _clock; _clock._nap(100000)")  # real time, and deaf to the bus
+        repl.serial.write(b"\x03pri")
+        assert repl.finish() == ("", "")
+        time.sleep(0.2)
+        repl.serial.write(b"nt(6 * 7)\x04")
+        repl.until(b"OK")
+        assert repl.finish() == ("42\n", "")
+
+
 def test_files_and_nvs_survive_a_new_bench(make: Make, tmp_path: Path) -> None:
     first = make()
     write_file(first, "/file", "kept")
@@ -364,3 +377,5 @@ def test_the_vm_ends_with_the_bench(tmp_path: Path) -> None:
         return state == "Z"
 
     wait_for(gone, what="end of the VM")
+    shared = Path("/dev/shm")
+    assert not shared.is_dir() or not [p for p in shared.iterdir() if str(pid) in p.name]
