@@ -99,7 +99,7 @@ def test_chips_own_calibration_is_in_whole_millivolts_and_leaves_the_inl():
     read = adc.calibrated(raw)
     assert (read == np.round(read)).all()
     off = np.abs(read - adc.millivolts(raw))
-    assert 0.3 < off.max() < 10
+    assert 1.0 < off.max() < 10
 
 
 def test_other_attenuations_have_their_ranges():
@@ -204,6 +204,26 @@ def test_counts_clip_where_the_supply_is_out_of_range():
     counts = wiring.adc[34].sample(START + np.arange(2000) * 1e-5, 3)
     assert counts.min() == 0
     assert counts.max() == 4095
+
+
+def test_core_of_a_wired_clamp_saturates_above_its_rating():
+    profile = resources.profile("home-60a-ct")
+    profile["meters"][0]["current"][0]["burden_ohm"] = 5  # far from the converter's limits
+    circuit = Circuit(clock=now())
+    wiring = FakeWiring()
+    wire(profile, circuit, wiring, seed=1, ideal=True)
+
+    def swing(amperes: float) -> float:
+        circuit.set(current=amperes)
+        mv = np.interp(
+            wiring.adc[34].sample(START + np.arange(20_000) * 1e-5, 3),
+            np.arange(129) * 32,
+            np.array(Esp32Adc(ideal=True).table()) / 10,
+        )
+        return float(np.ptp(mv))
+
+    assert swing(120.0) == pytest.approx(2 * 120 * math.sqrt(2) * 2.5, rel=0.06)
+    assert swing(250.0) < 2 * 140 * 1.3 * math.sqrt(2) * 2.5 * 1.05
 
 
 def test_three_phase_chip_is_attached_and_reads_with_design_gains():

@@ -119,6 +119,8 @@ def test_three_phases_are_120_degrees_apart_and_the_neutral_is_their_sum(clock):
     assert true["current"] == pytest.approx(20.0)
     assert true["power"] == pytest.approx(230 * 60)
     assert true["l3"]["power"] == pytest.approx(230 * 30)
+    circuit.set(phase_deg=[90, -90, 90])
+    assert circuit.truth()["reactive_power"] == pytest.approx(230 * 20)
     assert "frequency" not in true["l1"]
 
 
@@ -138,6 +140,14 @@ def test_scheduled_change_comes_at_its_time_and_not_before(clock):
     clock.time += 6
     assert circuit.truth()["current"] == pytest.approx(20.0)
     assert circuit.truth()["voltage"] == pytest.approx(220.0)
+
+
+def test_history_cannot_be_changed(clock):
+    circuit = Circuit(clock=clock)
+    clock.time += 10
+    circuit.set(current=0.0, at=START + 5)
+    assert circuit.truth(at=START + 9)["current"] == pytest.approx(10.0)
+    assert circuit.truth()["energy_import_wh"] == pytest.approx(2300 * 10 / 3600)
 
 
 def test_energy_is_exact_over_changes_and_kept_apart_by_direction(clock):
