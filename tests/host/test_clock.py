@@ -146,6 +146,33 @@ def test_ticks_never_run_backwards_when_the_rate_changes(repl: Repl, clock: RigC
     assert repl.finish() == ("0\n", "")
 
 
+LONG = """
+import asyncio, machine, time
+a = machine.ADC(36)
+async def main():
+    begin, t, us, backwards = time.time(), time.ticks_us(), 0, 0
+    while time.time() - begin < 1300:
+        await asyncio.sleep(20)
+        a.read()
+        now = time.ticks_us()
+        step = time.ticks_diff(now, t)
+        us, backwards, t = us + step, backwards + (step < 0), now
+    return backwards, abs(us // 1000000 - (time.time() - begin))
+print(asyncio.run(main()))
+"""
+
+
+def test_time_holds_over_a_wrap_of_the_chip_s_ticks(
+    repl: Repl, clock: RigClock, ramp: Ramp
+) -> None:
+    """1300 s are more than 2^30 us, the period of ticks_us on the chip and on a 32-bit VM."""
+    clock.warp(1000)
+    backwards, apart = eval(repl.run(LONG))
+    assert backwards == 0
+    assert apart <= 1
+    assert abs(ramp.times[-1] - clock.now()) < 100, "the converter has the wrong turn of the ticks"
+
+
 def test_the_watchdog_runs_in_node_time(node: VirtualNode, repl: Repl, clock: RigClock) -> None:
     repl.run("import machine; w = machine.WDT(timeout=20000)")
     clock.warp(100)

@@ -16,6 +16,11 @@ LEAD_S = 0.08
 """Real seconds from asking for a rate to its effect: longer than a node's polling interval."""
 
 
+def monotonic_ns() -> int:
+    """The clock that the ticks of a VM come from, in nanoseconds."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
 class Segment(NamedTuple):
     """A stretch of constant rate that begins at the monotonic time ``mono_ns``."""
 
@@ -32,7 +37,7 @@ class RigClock:
     """The time of a bench. Thread-safe."""
 
     def __init__(self) -> None:
-        first = Segment(time.monotonic_ns(), time.time_ns(), 1)
+        first = Segment(monotonic_ns(), time.time_ns(), 1)
         self._segments = (first, first)  # replaced as a whole: readers take no lock
         self._turn = threading.Lock()
         self._changed = threading.Condition()
@@ -42,7 +47,7 @@ class RigClock:
     @property
     def rate(self) -> int:
         """Rig seconds per second, as of now."""
-        return self._at(time.monotonic_ns()).rate
+        return self._at(monotonic_ns()).rate
 
     @property
     def newest(self) -> Segment:
@@ -57,12 +62,12 @@ class RigClock:
             old = self._segments[1]
             if rate == old.rate:
                 return
-            start = time.monotonic_ns() + int(LEAD_S * 1e9)
+            start = monotonic_ns() + int(LEAD_S * 1e9)
             self._segments = (old, Segment(start, old.rig_at(start), int(rate)))
             self.generation += 1
             with self._changed:
                 self._changed.notify_all()
-            while (left := start - time.monotonic_ns()) > 0:
+            while (left := start - monotonic_ns()) > 0:
                 time.sleep(left / 1e9)
             with self._changed:
                 self._changed.notify_all()
@@ -73,7 +78,7 @@ class RigClock:
 
     def now_ns(self) -> int:
         """Rig time in Unix nanoseconds."""
-        return self.rig_at(time.monotonic_ns())
+        return self.rig_at(monotonic_ns())
 
     def rig_at(self, mono_ns: int) -> int:
         """Rig time in Unix nanoseconds at a monotonic time of the last two segments."""

@@ -18,7 +18,7 @@ from gridnode_host.bench.bus import (
     NoReply,
     Op,
 )
-from gridnode_host.bench.clock import RigClock
+from gridnode_host.bench.clock import RigClock, monotonic_ns
 from gridnode_host.bench.flash import NorFlash
 from gridnode_host.bench.network import Network
 from gridnode_host.bench.peripherals import Buses, Converter, Pins
@@ -113,7 +113,7 @@ class Run:
     def _hello(self, _a: int, _b: int, _c: int, _data: bytes) -> Answer:
         owner = self._owner
         forget_shared_memory(self.vm.process.pid)
-        tick = time.monotonic_ns() // 1000  # the VM's ticks are this clock
+        tick = monotonic_ns() // 1000  # the VM's ticks are this clock
         rig_ns = owner.clock.rig_at(tick * 1000)
         self._converter.anchor(tick & _LOW, rig_ns)
         seconds, rest_ns = divmod(owner.board.node_ns(rig_ns) - EPOCH_2000 * 10**9, 10**9)
@@ -136,7 +136,7 @@ class Run:
         clock = self._owner.clock
         self._generation = clock.generation
         newest = clock.newest
-        start = max(newest.mono_ns, time.monotonic_ns())
+        start = max(newest.mono_ns, monotonic_ns())
         return struct.pack("<2i", start // 1000 & _LOW, newest.rate)
 
     def _reset(self, kind: int, ms: int, _c: int, _data: bytes) -> Answer:
