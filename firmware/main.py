@@ -1,4 +1,4 @@
-"""Entry of the node: safe-mode gate, then the application."""
+"""Entry of the node: safe-mode gate, then the application; Ctrl-C at any moment leads to the REPL without a traceback."""
 
 import sys
 
@@ -6,6 +6,9 @@ import sys
 if "" in sys.path:
     sys.path.remove("")
 
-from gridnode import app
+try:
+    from gridnode import app
 
-app.main()
+    app.main()
+except KeyboardInterrupt:
+    print('{"event": "stopped"}')

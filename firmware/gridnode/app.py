@@ -249,11 +249,11 @@ class App:
             self._missed += 1
         gc.collect()
 
-    async def _guarded(self, name, factory):
+    async def _guarded(self, name, task, *args):
         """Run a task; one that fails is said, kept as a crash record, and started again."""
         while True:
             try:
-                await factory()
+                await task(*args)
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
                 self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
                 health.record_crash(e, clock.unix_time())
@@ -265,10 +265,10 @@ class App:
         wdt = self.machine.WDT(timeout=_WDT_MS)
         wdt.feed()
         self.load()
-        tasks = [("report", self._reports)]
+        names = ["report"] + [pipeline.meter.id for pipeline in self.pipelines]
+        running = [asyncio.create_task(self._guarded("report", self._reports))]
         for pipeline in self.pipelines:
-            tasks.append((pipeline.meter.id, lambda p=pipeline: self._measure(p)))
-        running = [asyncio.create_task(self._guarded(name, task)) for name, task in tasks]
+            running.append(asyncio.create_task(self._guarded(pipeline.meter.id, self._measure, pipeline)))
         if self.connection:
             running.append(asyncio.create_task(self._guarded("link", self.connection.run)))
         gc.collect()
@@ -276,7 +276,7 @@ class App:
         try:
             while True:
                 now = self.uptime.ms()
-                if all(now - self._seen.get(name, 0) < _STALL_MS for name, _ in tasks):
+                if all(now - self._seen.get(name, 0) < _STALL_MS for name in names):
                     wdt.feed()
                 self.boot.alive(now)
                 if now - reminded > _REMIND_MS and not (self.pipelines and self.connection):
@@ -329,4 +329,4 @@ def main():
     finally:
         app.stop()
         asyncio.new_event_loop()
-        health.say("stopped")
+    health.say("stopped")

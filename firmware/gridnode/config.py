@@ -9,7 +9,7 @@ PROFILE = "/config/profile.json"
 CALIBRATION = "/config/calibration.json"
 VERSION = 1
 
-_DEFAULTS = {
+_DEFAULTS: dict = {
     "mqtt": {"port": 8883, "keepalive_s": 60},
     "clock": {"server": "pool.ntp.org", "port": 123, "resync_s": 3600},
     "report": {"interval_s": 10},

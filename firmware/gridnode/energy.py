@@ -16,7 +16,7 @@ _UJ = const(3600000)
 _RESERVE = const(4096)  # sequence numbers between two checkpoints
 _CHECKPOINT_MS = const(300000)
 _RETAIN_MS = const(1000)
-_GAP_MS = const(2000)  # a longer hole in the measurement is not bridged with the last power
+_GAP_MS = const(10000)  # a longer hole in the measurement is not bridged with the last power
 
 
 class Ledger:

@@ -32,10 +32,8 @@ def fault(rig: Rig, code: str) -> dict[str, Any]:
 
 
 def config(rig: Rig, **change: Any) -> dict[str, Any]:
-    document = provision.node_config(
-        "node-1", f"localhost:{rig.broker.port}", "none", sntp=f"127.0.0.1:{rig.sntp.port}"
-    )
-    return document | change
+    """The good configuration of the bench with some entries replaced."""
+    return rig.node_config(rig.nodes[0]) | change
 
 
 def test_wrong_ca(bare: Rig, tmp_path: Path) -> None:
@@ -46,7 +44,8 @@ def test_wrong_ca(bare: Rig, tmp_path: Path) -> None:
 
 
 def test_wrong_host_name(bare: Rig) -> None:
-    error = refused(bare, config=config(bare, mqtt={"host": "127.0.0.2", "port": bare.broker.port}))
+    # Another way to write 127.0.0.1, which the certificate does not name.
+    error = refused(bare, config=config(bare, mqtt={"host": "127.1", "port": bare.broker.port}))
     assert error.exit == Exit.CLOUD, error
     fault(bare, "tls_hostname")
 
@@ -116,8 +115,8 @@ def test_damaged_files_on_the_node(bare: Rig) -> None:
     rig.provision()
     node = rig.nodes[0]
     for path, text, code in (
-        ("/config/node.json", '{"version": 7}', "node"),
         ("/certs/key.der", "rubbish", "key_invalid"),
+        ("/config/node.json", '{"version": 7}', "node"),
     ):
         with Node(node.port) as service:
             service.stop()

@@ -116,9 +116,15 @@ def test_desired_interval_is_applied_reported_and_kept(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "cause"), [("soft", "soft"), ("restart", "reset"), ("power", "power_on"), ("power", "power_on")]
+    ("how", "cause", "times"),
+    [("soft", "soft", 1), ("restart", "reset", 1), ("power", "power_on", 2)],
 )
-def test_seq_and_energy_survive_restarts(rig: Rig, how: str, cause: str) -> None:
+def test_seq_and_energy_survive_restarts(rig: Rig, how: str, cause: str, times: int) -> None:
+    for _ in range(times):
+        restart(rig, how, cause)
+
+
+def restart(rig: Rig, how: str, cause: str) -> None:
     node = rig.nodes[CHIP]
     before = rig.reported(node.thing)
     seen = len(node.events)

@@ -141,6 +141,7 @@ class Meter:
         self._in = bytearray(4)
         self.problem = ""
         self._setup = ()
+        self._gain = 0
         self._down = True
         self._fresh = 0
 
@@ -211,6 +212,7 @@ class Meter:
             rest.append(left)
             table += [(_UGAIN_A + 4 * k, u), (_IGAIN_A + 4 * k, c), (_PHI_A + 2 * k, steps)]
             if not k:
+                self._gain = u
                 table += [
                     (_SAG_TH, threshold(78 * v, u)),
                     (_LOSS_TH, threshold(10 * v, u)),
@@ -280,8 +282,7 @@ class Meter:
 
     def _alive(self):
         """A chip that was reset has lost its gains: no value may be taken before it is set up again."""
-        address, value = self._setup[6]
-        if self._read(_METER_EN) != 1 or self._read(address) != value:
+        if self._read(_METER_EN) != 1 or self._read(_UGAIN_A) != self._gain:
             raise BusError("configuration lost")
 
     def _phase(self, values, k):

@@ -134,20 +134,25 @@ class VirtualRig(Rig):
         settings: dict[str, Any] = {
             "port": node.port,
             "thing": node.thing,
-            "config": provision.node_config(
-                node.thing,
-                f"localhost:{self.broker.port}",
-                self._network,
-                ssid=_SSID if self._network == "wlan" else None,
-                key=_WLAN_KEY if self._network == "wlan" else None,
-                sntp=f"127.0.0.1:{self.sntp.port}",
-                interval_s=self._interval_s,
-            ),
+            "config": self.node_config(node),
             "profile": node.profile,
             "calibration": node.calibration if self._calibrated else None,
             "certs_dir": self.certs,
         }
         provision.run(provision.Plan(**{**settings, **change}), _Steps(node.thing, self._on_event))
+
+    def node_config(self, node: RigNode) -> Json:
+        """Return the node.json that takes a node to this bench's broker."""
+        wlan = self._network == "wlan"
+        return provision.node_config(
+            node.thing,
+            f"localhost:{self.broker.port}",
+            self._network,
+            ssid=_SSID if wlan else None,
+            key=_WLAN_KEY if wlan else None,
+            sntp=f"127.0.0.1:{self.sntp.port}",
+            interval_s=self._interval_s,
+        )
 
     # -- what a test does ------------------------------------------------------------------
 
