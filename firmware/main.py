@@ -1,4 +1,4 @@
-"""Entry of the node: safe-mode gate, then the application; Ctrl-C at any moment leads to the REPL without a traceback."""
+"""Entry of the node: safe-mode gate, then the application. Ctrl-C at any moment leads to the REPL."""
 
 import sys
 

@@ -27,6 +27,7 @@ from gridnode_host.errors import Exit, GridnodeError
 BAUD = 115200
 _READ_S = 1.0  # one read of the port; longer waits are made of these
 _STOP_S = 5.0  # a running application ends within one second of Ctrl-C
+_QUIET_S = 0.1
 _CALL_S = 20.0
 _CHUNK = 512
 
@@ -139,6 +140,7 @@ class Node:
         for _ in range(3):
             with self._translated("stop the application"), contextlib.suppress(TransportError):
                 self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_STOP_S)
+                self._settle()
                 return
         raise GridnodeError(
             "stop the application",
@@ -147,6 +149,19 @@ class Node:
             "try again.",
             Exit.NO_NODE,
         )
+
+    def _settle(self) -> None:
+        """Drop what still comes, since a node that was just starting answers each knock on its
+        own, and ask for one prompt, which the transport wants to see before a command."""
+        stream = self._transport.serial
+        deadline = time.monotonic() + _STOP_S
+        while stream.in_waiting and time.monotonic() < deadline:
+            stream.reset_input_buffer()
+            time.sleep(_QUIET_S)
+        stream.write(b"\x01")
+        banner = b"raw REPL; CTRL-B to exit\r\n"
+        if not self._transport.read_until(1, banner, timeout=_STOP_S).endswith(banner):
+            raise TransportError("no prompt")
 
     def call(self, function: str, *arguments: Any, timeout_s: float = _CALL_S) -> dict[str, Any]:
         """Call a function of ``gridnode.service`` and return its answer.
