@@ -26,7 +26,9 @@ from gridnode_host.errors import Exit, GridnodeError
 
 BAUD = 115200
 _READ_S = 1.0  # one read of the port; longer waits are made of these
-_STOP_S = 5.0  # a running application ends within one second of Ctrl-C
+_STOP_S = 5.0
+_STOP_WAITS_S = (1.5, 1.5, _STOP_S)
+"""A running application ends within a second of Ctrl-C; one that is just starting may miss it."""
 _QUIET_S = 0.1
 _CALL_S = 20.0
 _CHUNK = 512
@@ -137,9 +139,9 @@ class Node:
 
     def stop(self) -> None:
         """End the running application cleanly and enter the raw REPL."""
-        for _ in range(3):
+        for wait_s in _STOP_WAITS_S:
             with self._translated("stop the application"), contextlib.suppress(TransportError):
-                self._transport.enter_raw_repl(soft_reset=False, timeout_overall=_STOP_S)
+                self._transport.enter_raw_repl(soft_reset=False, timeout_overall=wait_s)
                 self._settle()
                 return
         raise GridnodeError(
