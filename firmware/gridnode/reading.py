@@ -28,7 +28,7 @@ NAMES = {
 }
 
 _RMS = ("voltage", "current")
-_DERIVED = ("apparent_power", "power_factor")
+_DERIVED = ("power_factor",)
 _SUMMED = ("power", "reactive_power", "apparent_power")
 
 
