@@ -1,0 +1,190 @@
+"""Memory: heap of a running node over 100 reports, `.mpy` size and heap of each room."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpremote.transport_serial import SerialTransport
+
+from gridnode_host import build, resources
+from gridnode_host.bench import node as virtual
+from gridnode_host.bench import vm as processor
+from gridnode_host.bench.figures import probe
+from gridnode_host.bench.figures.tables import Table
+from gridnode_host.bench.rig import Rig, RigNode
+from gridnode_host.device import BAUD
+
+REPORTS = 100
+GOAL_MPY = 40 * 1024
+GOAL_HEAP = 96 * 1024
+CHIP = "xtensawin"
+
+_RATE = 5
+_SILENCE_S = 60.0
+_LEAK = 2.0  # bytes per report; to keep the smallest block with each is 16 or 32
+_ASK = "import gc, json, sys; gc.collect(); "
+_ASK += "print(json.dumps([gc.mem_alloc() + gc.mem_free(), sorted(sys.modules)]))"
+
+
+@dataclass(frozen=True)
+class Heap:
+    """A running node: free bytes at each report, size of its heap, what it has imported."""
+
+    profile: str
+    free: tuple[int, ...]
+    size: int
+    modules: frozenset[str]
+
+    def growth(self) -> float:
+        """Bytes per report by which the last half grew: its second against its first half."""
+        half = len(self.free) // 2
+        last = self.free[-half:]
+        first, second = last[: half // 2], last[-(half // 2) :]
+        between = half - half // 2
+        return (sum(first) / len(first) - sum(second) / len(second)) / between
+
+
+def observe(
+    profiles: Sequence[str], progress: Callable[[int, int], None], reports: int = REPORTS
+) -> list[Heap]:
+    """Let one node of each profile run for `reports` reports of one second.
+
+    Raises TimeoutError when a node falls silent.
+    """
+    chosen = [{**resources.profile(name), "row_s": 1} for name in profiles]
+    with Rig.virtual(nodes=len(chosen), profile=chosen, ideal=True, interval_s=1) as bench:
+        for node in bench.nodes:
+            node.wait_event("accepted", _SILENCE_S)
+        bench.clock.warp(_RATE)
+        deadline = time.monotonic() + reports / _RATE + _SILENCE_S
+        while (least := min(len(_free(node)) for node in bench.nodes)) < reports:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"only {least} of {reports} reports came")
+            progress(least, reports)
+            time.sleep(0.2)
+        bench.clock.warp(1)
+        found = []
+        for name, node in zip(profiles, bench.nodes, strict=True):
+            free = tuple(_free(node)[:reports])
+            size, modules = _ask(node)
+            found.append(Heap(name, free, size, modules))
+        return found
+
+
+def _free(node: RigNode) -> list[int]:
+    return [
+        event["reported"]["node"]["free_memory"]
+        for event in node.events
+        if event["event"] == "report"
+    ]
+
+
+def _ask(node: RigNode) -> tuple[int, frozenset[str]]:
+    """Stop the application and ask the VM for the size of its heap and what it has loaded."""
+    transport = SerialTransport(node.port, BAUD, timeout=5)
+    try:
+        transport.enter_raw_repl(soft_reset=False, timeout_overall=10)
+        size, modules = json.loads(transport.exec(_ASK))
+    finally:
+        transport.close()
+    return size, frozenset(modules)
+
+
+def heap(found: Sequence[Heap]) -> Table:
+    """The heap of running nodes, in bytes of a 32-bit chip."""
+    vm = build.micropython()
+    wide = build.vm_arch(vm) == "x64"
+    shims = processor.shim_heap_kb(vm) * 1024
+    factor = 2 if wide else 1
+    rows = []
+    for one in found:
+        used = (one.size - one.free[-1]) // factor - shims
+        growth = one.growth()
+        rows.append(
+            {
+                "profile": one.profile,
+                "reports": len(one.free),
+                "heap KB": round(one.size / factor / 1024 - shims / 1024, 1),
+                "used KB": round(used / 1024, 1),
+                "goal KB": GOAL_HEAP // 1024,
+                "goal": "kept" if used <= GOAL_HEAP else "missed",
+                "growth B/report": round(growth / factor, 2),
+                "ok": growth / factor < _LEAK,
+            }
+        )
+    how = "64-bit VM, objects twice as large: bytes halved" if wide else "32-bit VM: as it is"
+    return Table(
+        "heap",
+        f"Heap of a running node after {len(found[0].free)} reports (limit: growth "
+        f"under {_LEAK:g} B a report over the last half)",
+        [
+            f"KB as on the chip ({how}). Application code and data after a collection, TLS and MQTT "
+            f"session included; without the {shims // 1024} KB that stand for the chip's own modules.",
+            f"Reports every second (row_s 1) at {_RATE} times real time. Growth compares the means "
+            "of the third and the last quarter; a leak of one block per report would be 16 B.",
+            f"The VM gets {virtual.HEAP_KB} K words for the application: an ESP32 starts with about "
+            "150 KB and gives about 35 KB of it to TLS, which in the VM is C memory; code that is "
+            "frozen in flash on the chip lies on the heap here.",
+        ],
+        rows,
+    )
+
+
+# -- rooms -------------------------------------------------------------------------------------
+
+
+def sizes(arch: str = CHIP) -> dict[str, int]:
+    """Bytes of each compiled module of the application."""
+    folder = resources.image_dir(arch)
+    return {
+        _module(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*.mpy")
+    }
+
+
+def _module(path: Path) -> str:
+    name = path.with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+def rooms(found: Sequence[Heap]) -> Table:
+    """`.mpy` size and heap of each room; sums of what the running nodes have loaded."""
+    size = sizes()
+    names = sorted(name for name in size if name != "main")
+    given = sorted(path.stem for path in processor.SHIMS.glob("*.py") if path.stem != "_boot")
+    heaps = {
+        kind: probe.run(vm, "rooms", [given, names], shims=True)["bytes"]
+        for kind, vm in probe.machines().items()
+    }
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        row: dict[str, Any] = {"room": name.removeprefix("gridnode."), ".mpy": size[name]}
+        row |= {f"heap {kind}": used[name] for kind, used in heaps.items()}
+        row |= {one.profile: "x" if name in one.modules else None for one in found}
+        rows.append(row)
+    for one in found:
+        loaded = [name for name in names if name in one.modules]
+        total = sum(size[name] for name in loaded)
+        row = {"room": f"sum of {one.profile}", ".mpy": total}
+        row |= {
+            f"heap {kind}": sum(used[name] or 0 for name in loaded) for kind, used in heaps.items()
+        }
+        row["goal .mpy"] = GOAL_MPY
+        row["goal"] = "kept" if total <= GOAL_MPY else "missed"
+        rows.append(row)
+    return Table(
+        "rooms",
+        f"Rooms: .mpy size ({CHIP}) and heap when imported, bytes",
+        [
+            "Each counts what it adds itself, imported one by one. The VM's table of names grows in "
+            "steps of some KB, which fall to the room that fills it.",
+            "x: loaded by the running node. _schemas is loaded while a document is judged, service "
+            "while the host works on the node, waveform_plain where there is no native code.",
+            "Native code (waveform) does not lie on the heap.",
+        ],
+        rows,
+    )

@@ -1,0 +1,1 @@
+"""Programs that the VM runs to measure the firmware from within; each prints one line of JSON."""
