@@ -16,12 +16,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gridnode_host.bench.rig import Rig, RigNode
+from gridnode_host.bench.rig import Rig
+from gridnode_host.bench.rig_node import RigNode
+from gridnode_host.bench.routing import Message
 from gridnode_host.errors import Exit
 from gridnode_host.output import Output
 
 PROFILES = ("home-60a-ct", "feeder-200a")
 REFRESH_S = 0.25
+ROW_S = 10.0  # of both profiles
 
 # Shown value: title, name in the report, name in the truth, decimals.
 COLUMNS = (
@@ -38,6 +41,7 @@ class Seen:
     """What the demo knows of one node."""
 
     node: RigNode
+    arrived: float  # rig time at which the newest update came
     first_s: float | None = None  # bench start to first accepted shadow
     reports: int = 0
     alarms: list[str] = field(default_factory=list)
@@ -61,7 +65,8 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
                 profile = [PROFILES[0 if k % 3 < 2 else 1] for k in range(nodes)]
                 rig = Rig.virtual(nodes=nodes, profile=profile)
             with rig:
-                seen = [Seen(node) for node in rig.nodes]
+                seen = [Seen(node, rig.clock.now()) for node in rig.nodes]
+                _listen(rig, seen)
                 _watch(rig, seen, out, began, duration)
         except KeyboardInterrupt:
             pass  # the way to end it
@@ -85,6 +90,17 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _listen(rig: Rig, seen: list[Seen]) -> None:
+    """Note when updates arrive: a report's own timestamp has whole seconds."""
+
+    def note(message: Message) -> None:
+        for one in seen:
+            if f"/{one.node.thing}/" in message.topic:
+                one.arrived = rig.clock.now()
+
+    rig.broker.subscribe("$aws/things/+/shadow/update", note)
+
+
 def _watch(rig: Rig, seen: list[Seen], out: Output, began: float, duration: float | None) -> None:
     scene = _scene(rig.nodes)
     start = time.monotonic()
@@ -106,38 +122,44 @@ def _watch(rig: Rig, seen: list[Seen], out: Output, began: float, duration: floa
 
 
 def _update(rig: Rig, one: Seen, out: Output, began: float, quiet: bool) -> None:
-    document = rig.shadow(one.node.thing)
-    reported = ((document or {}).get("state") or {}).get("reported") or {}
-    if not reported or reported.get("seq") == one.seq:
+    reported = rig.reported(one.node.thing)
+    if not reported or reported["seq"] == one.seq:
         return
     one.seq = reported["seq"]
     one.reported = reported
     one.reports += 1
-    at = float(reported["timestamp"])
-    interval = reported.get("config", {}).get("report", {}).get("interval_s", 10)
-    one.truth = one.node.circuit.truth(at=at, over=min(interval, 10) if one.reports > 1 else 1.0)
+    # A report at the end of a row covers the row; one out of turn the part of it that is over.
+    begin = (reported["timestamp"] - 1) // ROW_S * ROW_S
+    in_turn = reported["timestamp"] == begin + ROW_S
+    at = begin + ROW_S if in_turn else one.arrived
+    over = min(at - begin, reported["node"]["uptime"] or 0.5)
+    one.truth = one.node.circuit.truth(at=at, over=over)
     kwh = reported["energy_import_wh"] / 1000, one.truth["energy_import_wh"] / 1000
     one.start = one.start or kwh
     one.energy = kwh[0] - one.start[0], kwh[1] - one.start[1]
     if one.first_s is None:
         one.first_s = time.monotonic() - began
-    anomaly = reported.get("anomaly", {})
-    for signal_name, kind in (anomaly.get("kinds") or {}).items():
-        if kind and f"{signal_name} {kind}" not in one.alarms:
-            one.alarms.append(f"{signal_name} {kind}")
+    kinds = _kinds(one)
+    one.alarms += [alarm for alarm in kinds if alarm not in one.alarms]
+    if quiet:
+        return
     values = {name: reported.get(name) for _, name, _ in COLUMNS}
-    text = None if quiet else f"{one.node.thing}: " + ", ".join(
-        f"{values[name]} {title}" for title, name, _ in COLUMNS
-    ) + (f"  ALARM {', '.join(anomaly['kinds'])}" if anomaly.get("alarm") else "")
+    text = ", ".join(f"{_number(values[name], digits)} {title}" for title, name, digits in COLUMNS)
     out.event(
         "report",
-        text,
+        f"{one.node.thing}: {text}" + "".join(f"  ALARM {alarm}" for alarm in kinds),
         thing=one.node.thing,
         seq=one.seq,
         measured=values,
-        truth={name: one.truth.get(name) for _, name, _ in COLUMNS},
-        anomaly=anomaly,
-    ) if not quiet else None
+        truth={name: one.truth.get(name) for name in values},
+        anomaly=reported["anomaly"],
+    )
+
+
+def _kinds(one: Seen) -> list[str]:
+    """Alarms of the newest report, as `signal kind`."""
+    kinds = one.reported.get("anomaly", {}).get("kinds") or {}
+    return [f"{name} {kind}" for name, kind in kinds.items() if kind]
 
 
 def _scene(nodes: list[RigNode]) -> Iterator[Callable[[float], None]]:
@@ -178,8 +200,7 @@ def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
             measured.append(_number(one.reported.get(name), digits))
             truth.append(_number(one.truth.get(name), digits))
         age = f"{max(0.0, rig.clock.now() - one.reported['timestamp']):.0f} s" if one.reported else ""
-        kinds = {k: v for k, v in (one.reported.get("anomaly", {}).get("kinds") or {}).items() if v}
-        alarm = Text(", ".join(f"{s} {k}" for s, k in kinds.items()), style="bold red")
+        alarm = Text(", ".join(_kinds(one)), style="bold red")
         link = Text("up", style="green") if one.node.link == "online" else Text(one.node.link)
         table.add_row(one.node.thing, link, age, *measured, f"{one.energy[0]:.4f}", alarm)
         table.add_row(

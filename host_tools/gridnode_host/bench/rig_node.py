@@ -141,6 +141,8 @@ class RigNode(VirtualNode):
             return
         if isinstance(event, dict) and isinstance(event.get("event"), str):
             with self._heard:
+                states = {"connected": "online", "disconnected": "down", "boot": "down"}
+                self.link = states.get(event["event"], self.link)
                 if event["event"] == "link":
                     self.link = str(event.get("state"))
                 self._events.append(event)
