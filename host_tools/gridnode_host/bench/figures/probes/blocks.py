@@ -3,6 +3,7 @@
 stdin: the resolved profile as JSON. Converter and chip are objects here that allocate nothing.
 """
 # mypy: ignore-errors
+# ruff: noqa: RUF037 - this deque takes no keywords
 
 import gc
 import json
@@ -32,7 +33,7 @@ class Time:
 
     def __init__(self):
         self._ms = 0
-        self.ticks = deque(maxlen=_PAIRS)
+        self.ticks = deque((), _PAIRS)
         self.ticks_us = self.ticks.popleft
 
     def ticks_ms(self):
@@ -57,7 +58,7 @@ class Converter:
         self._at = 0
 
     def __call__(self, pin):
-        counts = deque(maxlen=_PAIRS)
+        counts = deque((), _PAIRS)
         for k in range(self._at - len(self._ticks), self._at):
             counts.append(_count(pin.number, k))
         self._pins[pin.number] = counts

@@ -3,6 +3,7 @@
 The converter is C code (a queue), as on the chip, so that what is timed is the kernel.
 """
 # mypy: ignore-errors
+# ruff: noqa: RUF037 - this deque takes no keywords
 
 import gc
 import json
@@ -17,7 +18,7 @@ _PAIRS = 12 * 278  # until ten whole cycles of 50 Hz have passed
 
 
 def _source(amplitude):
-    wave = deque(maxlen=_PAIRS)
+    wave = deque((), _PAIRS)
     for k in range(_PAIRS):
         angle = 2e-6 * math.pi * 50 * _PAIR_US * k
         wave.append(1437 + int(amplitude * math.sin(angle)))

@@ -48,7 +48,8 @@ def _count(name):
 
 _given, _order = json.load(sys.stdin)
 _names = set(_order)
-for _name in [*_given, "asyncio"]:
+_given.append("asyncio")
+for _name in _given:
     _load(_name)
 builtins.__import__ = _import
 for _name in _order:
