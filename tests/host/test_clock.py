@@ -108,6 +108,12 @@ async def both():
 """
 
 
+def test_the_clock_is_set_to_the_microsecond(repl: Repl) -> None:
+    code = "import machine, time; r = machine.RTC(); r.datetime((2026, 7, 1, 0, 12, 30, 15, 700000))\n"
+    code += "time.sleep_ms(400); print(r.datetime()[6])"
+    assert repl.run(code).strip() == "16"
+
+
 def test_sleep_ticks_and_time_of_day_warp_together(repl: Repl, clock: RigClock) -> None:
     repl.run(WATCH)
     repl.run(f"import machine; machine.RTC().datetime({rtc(clock)})")

@@ -99,9 +99,10 @@ class Board:
                 self._wdt_end = self._clock.now_ns() + self._wdt_ms * 10**6
         return 0
 
-    def _rtc_set(self, seconds_2000: int, _b: int, _c: int, _data: bytes) -> Answer:
+    def _rtc_set(self, seconds_2000: int, us: int, _c: int, _data: bytes) -> Answer:
         seconds_2000 &= 0xFFFFFFFF  # it travels in 32 bits
-        self._rtc_ns = (EPOCH_2000 + seconds_2000) * 10**9 - self._clock.now_ns()
+        set_to = (EPOCH_2000 + seconds_2000) * 10**9 + us * 1000
+        self._rtc_ns = set_to - self._clock.now_ns()
         self.on_clock_set()
         return 0
 

@@ -155,13 +155,13 @@ def microseconds():
     return (_sec_rest + _diff(_present(), _us)) % 1000000
 
 
-def set_seconds(value):
+def set_seconds(value, us=0):
     """Set the time of day; the bench keeps it through a reset."""
     global _sec, _sec_rest
-    _bus.call(52, value)
+    _bus.call(52, value, us)
     sync()
     _sec = value
-    _sec_rest = 0
+    _sec_rest = us
 
 
 def nap(left, wait):

@@ -317,8 +317,8 @@ class RTC:
         if date is None:
             t = time.gmtime()
             return (t[0], t[1], t[2], t[6], t[3], t[4], t[5], _clock.microseconds())
-        year, month, day, _, hour, minute, second = date[:7]
-        _clock.set_seconds(time.mktime((year, month, day, hour, minute, second, 0, 0)))
+        year, month, day, _, hour, minute, second, us = date
+        _clock.set_seconds(time.mktime((year, month, day, hour, minute, second, 0, 0)), us)
 
     def init(self, date):
         self.datetime(date)
