@@ -136,8 +136,9 @@ def restart(rig: Rig, how: str, cause: str) -> None:
             if how == "restart":
                 service.restart()  # else leaving it is a soft reset
     assert node.wait_event("boot", 20, since=seen)["cause"] == cause
-    after = rig.wait_reported(node.thing, lambda r: r["seq"] > before["seq"], 40)
-    assert after["node"]["reset_cause"] == cause
+    after = rig.wait_reported(
+        node.thing, lambda r: r["seq"] > before["seq"] and r["node"]["reset_cause"] == cause, 40
+    )
     lost = before["energy_import_wh"] - after["energy_import_wh"]
     # A power cut costs what came since the last checkpoint, which the clean stops before made.
     assert lost < 250 if how == "power" else lost <= 0, lost
