@@ -51,7 +51,13 @@ def clone() -> Row:
             check=True,
             timeout=_CLONE_PATIENCE_S,
         )
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+        # neither this make nor this Python has a say there
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("MFLAGS", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
+            and not name.startswith("MAKE")
+        }
         process = subprocess.Popen(
             ["make", "demo", "NODES=1", "DURATION=5"],
             cwd=target,
