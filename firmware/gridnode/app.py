@@ -7,109 +7,75 @@ import sys
 import time
 from micropython import const
 
-from gridnode import clock, config, health, report, shadow, storage
+from gridnode import clock, health, report, rooms, shadow, storage
 
 _WDT_MS = const(60000)
 _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
+_REPORT_BYTES = const(512)  # for each phase and for the totals
+_GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
 
 
 class App:
     """One node."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, retained, boot):
         self.machine = machine
-        self.retained = storage.Retained(machine.RTC())
-        self.boot = health.Boot(machine, self.retained)
+        self.retained = retained
+        self.boot = boot
         self.uptime = clock.Uptime()
-        self.config = None
         self.row_s = 10
+        self.interval_s = 10  # of the reports
         self.pipelines = []
         self.connection = None
-        self.shadow = shadow.Shadow("", {"config": self._desired})
+        self.shadow = None
+        self.topic = b""  # of what the node publishes besides its shadow
+        self._report_fields = {}  # the `reported` object, filled anew for each report
+        self._token = None  # of the report that waits for its PUBACK
         self._seen = {}  # task -> uptime when it last came round
         self._row = None  # number of the row that is under way
         self._timed = False  # it is one of UTC
         self._due = False  # a report out of turn is wanted
         self._faulty = {}  # meters whose fault has been said
         self._events = []
-        self._missed = 0
 
     def fault(self, room, code, message, action):
         """Say what is wrong and what the node does about it."""
         health.say("fault", room=room, code=code, message=message, action=action)
 
-    def load(self):
-        """Read configuration and profile; what is unusable is said and left out."""
-        storage.make_dirs()
-        storage.recover()
-        profile, problem = config.load(config.PROFILE, config.check_profile)
-        if problem:
-            action = "measure with the previous one" if profile else "no measurement until it is provisioned"
-            self.fault("config", "profile", problem, action)
-        if profile:
-            self.row_s = profile.get("row_s", self.row_s)
-            self._wire(profile)
-        document, problem = config.load(config.NODE, config.check_node)
-        if problem:
-            action = "run with the previous one" if document else "measure without a link until it is provisioned"
-            self.fault("config", "node", problem, action)
-        if document:
-            self.config = config.Config(document, self.row_s)
-            self._link(document["thing"])
+    # -- furnishing
 
-    def _wire(self, profile):
-        from gridnode.pipeline import Pipeline
+    def _furnish(self):
+        from gridnode.setup import node
 
-        stored, problem = storage.load(config.CALIBRATION)
-        if problem:
-            action = "measure with the previous one" if stored else "measure with design values"
-            self.fault("calibration", "file", problem, action)
-        for k, spec in enumerate(profile["meters"]):
-            for calibrated in (stored, None):
-                try:
-                    args = (spec, profile, calibrated, self.machine, time, self.retained, k + 1, not k)
-                    self.pipelines.append(Pipeline(*args))
-                    break
-                except (ValueError, KeyError, OSError) as e:
-                    room = "calibration" if calibrated else "meter"
-                    action = "measure with design values" if calibrated else "the other meters go on"
-                    self.fault(room, "refused", "meter %s: %s" % (spec["id"], e), action)
+        node.furnish(self)
+        node = None
+        rooms.forget()
 
-    def _link(self, thing):
-        try:
-            from gridnode import link, session, wifi
+    def allot(self, thing):
+        """Make the shadow, its buffer large enough for the report of all meters."""
+        channels = sum([len(p.meter.reading.at) for p in self.pipelines])
+        self.shadow = shadow.Shadow(thing, {"config": self._desired}, 1024 + _REPORT_BYTES * channels)
+        self.topic = b"dt/gridnode/%s/" % thing.encode()
 
-            context = link.tls_context(*[_file("/certs/%s.der" % name) for name in ("ca", "cert", "key")])
-            net = wifi.interface(self.config.get("network"))
-        except Exception as e:  # noqa: BLE001 - the node measures without a link
-            code = getattr(e, "code", "internal")
-            action = "measure without a link until it is provisioned"
-            self.fault("link", code, getattr(e, "message", str(e)), action)
-            return
-        mqtt, ntp = self.config.get("mqtt"), self.config.get("clock")
-        sntp = clock.Sntp(ntp["server"], ntp["port"], ntp["resync_s"])
-        self._topic = b"dt/gridnode/%s/" % thing.encode()
-        self.shadow = shadow.Shadow(thing, self.shadow.handlers)
-        self.shadow.set("config", self.config.remote())
-        self.connection = c = session.Connection(
-            thing,
-            mqtt["host"],
-            mqtt["port"],
-            context,
-            net,
-            sntp,
-            keepalive=mqtt["keepalive_s"],
-            will=(self._topic + b"status", b'{"status":"offline"}'),
-        )
+    def configure(self, settings):
+        """Take what is in force from a config.Config, and report the part that desired.config may change."""
+        remote = settings.remote()
+        self.interval_s = remote["report"]["interval_s"]
+        self.shadow.set("config", remote)
+        return remote
+
+    def join(self, connection):
+        """Take the connection and listen to it."""
+        self.connection = c = connection
         c.subscriptions = self.shadow.filters
         c.sync = lambda: c.publish(self.shadow.get_topic, self.shadow.get_request())
         c.on_state = self._state
         c.on_fault = self._link_fault
         c.session.on_message = self._message
-        c.session.on_ack = lambda token, delivered: None
+        c.session.on_ack = self._acked
 
     # -- link
 
@@ -118,7 +84,7 @@ class App:
             self._due = True
             c = self.connection
             health.say("connected", host=c.host, port=c.port, connects=c.connects)
-            c.publish(self._topic + b"status", b'{"status":"online"}')
+            c.publish(self.topic + b"status", b'{"status":"online"}')
             if c.connects == 1:
                 self._event("boot", cause=self.boot.cause, reason=self.boot.reason)
         elif state == "down":
@@ -141,17 +107,29 @@ class App:
         if self.shadow.dirty:
             self._due = True
 
+    def _acked(self, token, delivered):
+        if token == self._token:
+            self._token = None
+
     def _desired(self, patch):
-        reason = self.config.apply(patch)
+        from gridnode import config
+
+        settings = config.Config(config.load(config.NODE, config.check_node)[0], self.row_s)
+        reason = settings.apply(patch)
+        fields = {"accepted": not reason}
         if reason:
-            health.say("config", accepted=False, reason=reason)
-            self._event("config", accepted=False, reason=reason)
-            return False, reason
-        ntp = self.config.get("clock")
-        self.connection.sntp.server, self.connection.sntp.port = ntp["server"], ntp["port"]
-        health.say("config", accepted=True)
-        self._event("config", accepted=True)
-        return True, self.config.remote()
+            fields["reason"] = reason
+            answer = False, reason
+        else:
+            remote = self.configure(settings)
+            sntp = self.connection.sntp
+            sntp.server, sntp.port = remote["clock"]["server"], remote["clock"]["port"]
+            answer = True, remote
+        settings = config = None
+        rooms.forget()
+        health.say("config", **fields)
+        self._event("config", **fields)
+        return answer
 
     def _event(self, event, **fields):
         """Publish an event; kept while there is no link, the oldest go first."""
@@ -212,42 +190,43 @@ class App:
             self._row = row
             for pipeline in self.pipelines:
                 pipeline.close_row(row * self.row_s)
-            interval = self.config.get("report")["interval_s"] if self.config else self.row_s
             end = row * self.row_s
-            if end % interval < self.row_s:
-                self._report([(p.report.finish(end), p.report.coverage()) for p in self.pipelines], end)
+            if end % self.interval_s < self.row_s:
+                self._report([p.report for p in self.pipelines], end)
                 for pipeline in self.pipelines:
                     pipeline.report.restart()
-        elif self._due and self.pipelines and all(p.row.count or p.report.count for p in self.pipelines):
-            self._report([p.latest(now) for p in self.pipelines], now)
+        elif self._due and all(p.row.count or p.report.count for p in self.pipelines):
+            self._report([p.latest() for p in self.pipelines], now)
         if self._events and self.connection and self.connection.online:
-            if self.connection.publish(self._topic + b"event", self._events[0]) is not None:
+            if self.connection.publish(self.topic + b"event", self._events[0]) is not None:
                 self._events.pop(0)
 
-    def _report(self, readings, timestamp):
-        if not self.pipelines:
-            return
+    def _report(self, windows, timestamp):
+        """Report one window of each meter, to the console as to the cloud."""
         self._due = False
+        if not windows:
+            return
+        fields = self._report_fields
         first = self.pipelines[0]
-        fields = {"timestamp": timestamp, "seq": first.ledger.next_seq()}
-        fields.update(report.meter(readings[0][0], first.ledger, readings[0][1]))
+        for pipeline, window in zip(self.pipelines, windows):
+            own = fields
+            if pipeline is not first:
+                own = fields.setdefault("meters", {}).setdefault(pipeline.meter.id, {})
+            report.meter(own, window, pipeline.ledger, timestamp)
+        fields["timestamp"] = timestamp
+        fields["seq"] = first.ledger.next_seq()
         fields["anomaly"] = first.judge.verdict()
-        if len(self.pipelines) > 1:
-            fields["meters"] = {
-                p.meter.id: report.meter(r, p.ledger, c) for p, (r, c) in zip(self.pipelines[1:], readings[1:])
-            }
-        rssi = self.connection.network.rssi() if self.connection else None
+        c = self.connection
+        rssi = c.network.rssi() if c else None
         fields["node"] = health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events))
+        if self._token:
+            c.session.withdraw(self._token)  # its text lies where the new one is going to be written
         payload = self.shadow.report(fields)
-        fields = None
-        # The console hears what the cloud hears, without a second copy of it.
         sys.stdout.write('{"event":"report","reported":')
-        view = memoryview(payload)
-        sys.stdout.buffer.write(view[len(b'{"state":{"reported":') : payload.rfind(b'},"clientToken"')])
+        sys.stdout.buffer.write(self.shadow.reported)
         print("}")
-        if self.connection and self.connection.publish(self.shadow.update_topic, payload) is None:
-            self._missed += 1
-        gc.collect()
+        if c:
+            self._token = c.publish(self.shadow.update_topic, payload)
 
     async def _guarded(self, name, task, *args):
         """Run a task; one that fails is said, kept as a crash record, and started again."""
@@ -257,6 +236,7 @@ class App:
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
                 self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
                 health.record_crash(e, clock.unix_time())
+                rooms.forget()
             self._seen[name] = self.uptime.ms()
             await asyncio.sleep_ms(_RESTART_MS)
 
@@ -264,7 +244,7 @@ class App:
         """Run all tasks; feeds the watchdog for as long as every one of them comes round."""
         wdt = self.machine.WDT(timeout=_WDT_MS)
         wdt.feed()
-        self.load()
+        self._furnish()
         names = ["report"] + [pipeline.meter.id for pipeline in self.pipelines]
         running = [asyncio.create_task(self._guarded("report", self._reports))]
         for pipeline in self.pipelines:
@@ -298,16 +278,20 @@ class App:
             self.connection.session.disconnect()
 
 
-def _file(path):
-    with open(path, "rb") as f:
-        return f.read()
+def _make():
+    import machine
+
+    from gridnode.setup import boot
+
+    gc.threshold(_GARBAGE)
+    retained = storage.Retained(machine.RTC())
+    return App(machine, retained, boot.examine(machine, retained))
 
 
 def main():
     """Run the node until Ctrl-C; a failure of the application itself is recorded and ends in a reset."""
-    import machine
-
-    app = App(machine)
+    app = _make()
+    machine = app.machine
     health.say("boot", firmware=health.VERSION, cause=app.boot.cause, reason=app.boot.reason)
     if app.boot.safe_mode:
         action = "wait 5 min for a technician, then try again"

@@ -2,7 +2,7 @@
 
 import json
 
-from gridnode import schema, storage
+from gridnode import documents, schema
 
 NODE = "/config/node.json"
 PROFILE = "/config/profile.json"
@@ -57,7 +57,7 @@ def _check(name, document):
 
 def load(path, check):
     """Return (document, problem): a usable document or None, and what is wrong in one sentence or None."""
-    document, problem = storage.load(path)
+    document, problem = documents.load(path)
     if document is None:
         return None, problem or "%s is missing" % path
     try:
@@ -98,9 +98,9 @@ class Config:
             document = _merge(json.loads(json.dumps(self.document)), patch)
             check_node(document, self._row_s)
             if document != self.document:
-                storage.save(NODE, document)
+                documents.save(NODE, document)
                 self.document = document
-        except (ConfigError, storage.StorageError, OSError) as e:
+        except (ConfigError, documents.StorageError, OSError) as e:
             return str(e)
         return None
 

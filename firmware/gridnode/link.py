@@ -6,16 +6,15 @@ failed or seen the end of the stream never touches the socket again, because a T
 first error and a read after close_notify may hang. The first write drives the TLS handshake, so a
 link is opened with its first packet already in the buffer.
 
-Faults of the room "link": dns, tcp, timeout, memory, closed, overflow, ca_invalid, cert_invalid,
-key_invalid and tls_ca, tls_expired, tls_not_yet_valid, tls_hostname, tls_no_ca, tls_key_mismatch,
-tls_refused (the broker ends the handshake: only its log tells why), tls (anything else).
+Faults of the room "link": dns, tcp, timeout, memory, closed, overflow, tls_ca, tls_expired,
+tls_not_yet_valid, tls_hostname, tls_no_ca, tls_key_mismatch, tls_refused (the broker ends the
+handshake: only its log tells why), tls (anything else).
 """
 
 import errno
 import select
 import socket
 import time
-import tls
 from asyncio import sleep_ms
 from micropython import const
 
@@ -41,30 +40,6 @@ _VERIFY = (
 
 def _link(code, message):
     return Fault("link", code, message)
-
-
-def tls_context(ca, cert, key):
-    """Client context from DER bytes: CA certificate, own certificate and its EC key.
-
-    The broker must prove itself. Raises Fault: ca_invalid, cert_invalid, key_invalid,
-    tls_key_mismatch. A mismatch is looked for here since a broker only closes the connection on
-    it: the public point that an EC key carries (SEC1, PKCS#8) must stand in the certificate.
-    """
-    context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-    context.verify_mode = tls.CERT_REQUIRED
-    code = "ca_invalid"
-    try:
-        context.load_verify_locations(ca)
-        code = "key_invalid"
-        context.load_cert_chain(cert, key)
-    except (ValueError, OSError) as e:
-        if code[0] == "k" and "cert" in str(e):
-            code = "cert_invalid"
-        raise _link(code, "not DER: %s" % e)
-    at = key.find(b"\x03\x42\x00\x04")  # BIT STRING, 66 bytes: an uncompressed point
-    if at >= 0 and key[at + 4 : at + 68] not in cert:
-        raise _link("tls_key_mismatch", "the key does not belong to the certificate")
-    return context
 
 
 def _fault(error, opening):

@@ -165,6 +165,14 @@ class Session(umqtt.MQTTClient):
         self._put_publish(head, self.pid, topic, msg)
         return self._token
 
+    def withdraw(self, token):
+        """Repeat a publish no more: something newer takes its place. It counts as not delivered."""
+        for i, entry in enumerate(self._flight):
+            if entry[1] == token:
+                self._flight.pop(i)
+                self._done(token, False)
+                return
+
     def waiting(self):
         """True while an answer is awaited or something waits to be sent."""
         return self._n + self._left + len(self._flight) > 0 or self.link.room() < self.link.size

@@ -14,27 +14,25 @@ class Fixed:
         return "%d.%03d" % (self.thousandths // 1000, self.thousandths % 1000)
 
 
-def _values(values, ledger, k):
-    out = {}
+def _values(out, values, ledger, k):
     for name in values:
         value = values[name]
-        if value is not None:
-            out[name] = round(value, NAMES[name][1])
+        out[name] = None if value is None else round(value, NAMES[name][1])
     out["energy_import_wh"] = Fixed(ledger.mwh(k, 0))
     out["energy_export_wh"] = Fixed(ledger.mwh(k, 1))
-    return out
 
 
-def meter(reading, ledger, coverage):
-    """What one meter has to say: flat values, l1..l3, extremes, quality, coverage."""
-    out = _values(reading.at[0], ledger, 0)
+def meter(out, window, ledger, timestamp):
+    """Fill `out` with what one meter has to say of a window: flat values, l1..l3, extremes, quality, coverage.
+
+    `out` is the same dict every time; what holds no longer is None in it.
+    """
+    reading = window.finish(timestamp)
+    _values(out, reading.at[0], ledger, 0)
     for k in range(1, len(reading.at)):
-        out["l%d" % k] = _values(reading.at[k], ledger, k)
+        _values(out.setdefault("l%d" % k, {}), reading.at[k], ledger, k)
     for key, table in (("min", reading.min), ("max", reading.max)):
-        if table:
-            out[key] = {name: round(table[name], NAMES[name][1]) for name in table}
-    if reading.quality:
-        out["quality"] = dict(reading.quality)
-    if coverage is not None:
-        out["coverage"] = round(coverage, 3)
-    return out
+        out[key] = {name: round(table[name], NAMES[name][1]) for name in table}
+    out["quality"] = reading.quality
+    coverage = window.coverage()
+    out["coverage"] = None if coverage is None else round(coverage, 3)

@@ -11,7 +11,7 @@ import machine
 import os
 import sys
 
-from gridnode import config, health, storage
+from gridnode import config, documents, health, storage
 
 _CHECKS = {config.NODE: config.check_node, config.PROFILE: config.check_profile}
 _WDT_MS = 600000
@@ -62,8 +62,8 @@ def _hash(path):
 @_service
 def info():
     """Who this is: firmware, platform, identity, and what lies on it."""
-    document, problem = storage.load(config.NODE)
-    profile, profile_problem = storage.load(config.PROFILE)
+    document, problem = documents.load(config.NODE)
+    profile, profile_problem = documents.load(config.PROFILE)
     fs = os.statvfs("/")
     return {
         "firmware": health.VERSION,
@@ -97,10 +97,10 @@ def install(files):
             with open(path + ".new", "rb") as f:
                 text = f.read()
             try:
-                _CHECKS[path](storage.decode(text))
+                _CHECKS[path](documents.decode(text))
             except (config.ConfigError, storage.StorageError) as e:
                 raise Refusal("invalid", "%s: %s" % (path, e))
-    storage.install(list(files))
+    documents.install(list(files))
     return {"hashes": {path: _hash(path) for path in files}}
 
 
@@ -115,8 +115,10 @@ def discard(paths):
 def restart():
     """Reset the node; the answer is the last thing it says."""
     print('{"ok": true}')
-    health.announce("service")
+    retained = storage.Retained(machine.RTC())
+    record = retained.read(health.RECORD)
+    health.announce(retained, record[0] if record else 0, "service")
     machine.reset()
 
 
-storage.make_dirs()  # the host stages files before the application has ever run
+documents.make_dirs()  # the host stages files before the application has ever run

@@ -39,8 +39,8 @@ def backoff_ms(failures, random=None):
 class Connection:
     """One node's way to its broker.
 
-    `network` is of gridnode.wifi, `sntp` a clock.Sntp or None, `context` from link.tls_context,
-    `will` a topic and a payload in bytes. `sync` is called when the subscriptions stand and
+    `network` is of gridnode.wifi, `sntp` a clock.Sntp or None, `context` from setup.credentials,
+    `will` a topic and a payload in bytes, `size` of the send buffer. `sync` is called when the subscriptions stand and
     publishes what asks for the shadow; the state is "online" when `synced` was called, or after
     15 s without it.
 
@@ -59,6 +59,7 @@ class Connection:
         keepalive=60,
         will=None,
         timeout_ms=30000,
+        size=4096,
     ):
         self.host = host
         self.port = port
@@ -70,7 +71,7 @@ class Connection:
         self.state = "down"
         self.connects = 0  # times on line
         self.on_state = self.on_fault = None
-        self.link = Link(timeout_ms=timeout_ms)
+        self.link = Link(size, timeout_ms)
         self.session = Session(client_id, host, self.link, keepalive, timeout_ms)
         if will:
             self.session.set_last_will(will[0], will[1], qos=1)

@@ -22,6 +22,7 @@ _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
 
 
+_HEAD = b'{"state":{"reported":{'
 _ANSWERS = (
     b"update/accepted",
     b"update/rejected",
@@ -165,7 +166,7 @@ class Shadow:
     the next success.
     """
 
-    def __init__(self, thing, handlers=None):
+    def __init__(self, thing, handlers=None, size=2048):
         base = b"$aws/things/%s/shadow/" % thing.encode()
         self.update_topic = base + b"update"
         self.get_topic = base + b"get"
@@ -181,6 +182,9 @@ class Shadow:
         self._seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
         self._scan = None
+        self.size = size
+        self._text = memoryview(bytearray(size))  # of the last update
+        self._end = 0
 
     # -- reported
 
@@ -199,32 +203,34 @@ class Shadow:
         return False
 
     def report(self, fields):
-        """Payload of an update (bytes): `fields` (nested dicts; None means no longer held), what
-        `set` left, nulls.
+        """Payload of an update, a memoryview that is valid until the next one: `fields` (nested dicts; None means
+        no longer held), what `set` left, nulls. Raises ValueError if it is longer than `size`.
 
         Values: bool, int, float, str, dict, list, or an object with `json()` that returns a
         number's text.
         """
         self._number += 1
-        out = ['{"state":{"reported":{']
-        self._merge(fields, self._held, out)
+        self._end = 0
+        self._put(_HEAD)
+        self._merge(fields, self._held)
         for name in list(self._sets):
             entry = self._sets[name]
             if entry[1] and entry[1] <= self._accepted:
                 del self._sets[name]
                 continue
             entry[1] = entry[1] or self._number
-            _name(out, name)
-            _dump(out, entry[0])
-        out.append('}},"clientToken":"%s-%d"}' % (self._salt, self._number))
-        return "".join(out).encode()
+            self._name(name)
+            self._dump(entry[0])
+        self.reported = self._text[len(_HEAD) - 1 : self._end + 1]
+        self._put(b'}},"clientToken":"%s-%d"}' % (self._salt, self._number))
+        return self._text[: self._end]
 
     def get_request(self):
         """Payload that asks for the document."""
         return b'{"clientToken":"%s"}' % self._salt.encode()
 
-    def _merge(self, fields, held, out):
-        """Append the members of one object, nulls included."""
+    def _merge(self, fields, held):
+        """Write the members of one object, nulls included."""
         for name in fields:
             value = fields[name]
             if _absent(value):
@@ -233,35 +239,60 @@ class Shadow:
                 below = held.get(name)
                 if not isinstance(below, dict):
                     below = held[name] = {}
-                at = len(out)
-                _name(out, name)
-                out.append("{")
-                empty = len(out)
-                self._merge(value, below, out)
-                if len(out) == empty:
-                    while len(out) > at:
-                        out.pop()
-                else:
-                    out.append("}")
+                self._name(name)
+                self._put(b"{")
+                self._merge(value, below)
+                self._put(b"}")
             else:
                 held[name] = 0
-                _name(out, name)
-                _dump(out, value)
-        gone = None
-        for name in held:
-            if name not in fields or _absent(fields[name]):
+                self._name(name)
+                self._dump(value)
+        for name in list(held):
+            if _absent(fields.get(name)):
                 number = held[name]
                 if number and not isinstance(number, dict) and number <= self._accepted:
-                    gone = gone or []
-                    gone.append(name)
+                    del held[name]
                     continue
-                _name(out, name)
-                out.append("null")
+                self._name(name)
+                self._put(b"null")
                 if not number or isinstance(number, dict):
                     held[name] = self._number
-        if gone:
-            for name in gone:
-                del held[name]
+
+    def _dump(self, value):
+        """Write a value; what is no number becomes null."""
+        if isinstance(value, dict):
+            self._put(b"{")
+            for name in value:
+                self._name(name)
+                self._dump(value[name])
+            self._put(b"}")
+        elif isinstance(value, (list, tuple)):
+            self._put(b"[")
+            for item in value:
+                self._comma()
+                self._dump(item)
+            self._put(b"]")
+        elif hasattr(value, "json"):
+            self._put(value.json().encode())
+        elif isinstance(value, float) and not _absent(value):
+            self._put(b"%.7g" % value)  # without the digits that rounding left behind
+        else:
+            self._put(json.dumps(None if _absent(value) else value).encode())
+
+    def _name(self, name):
+        self._comma()
+        self._put(b"%s:" % json.dumps(name))
+
+    def _comma(self):
+        if self._text[self._end - 1] not in b"{[":
+            self._put(b",")
+
+    def _put(self, data):
+        end = self._end + len(data)
+        if end > self.size:
+            raise ValueError("report longer than %d bytes" % self.size)
+        self._text[self._end : end] = data
+        self._end = end
 
     # -- answers and desired
 
@@ -346,36 +377,10 @@ class Shadow:
 
 
 def _absent(value):
-    return value is None or (isinstance(value, float) and not -3.0e38 < value < 3.0e38)
-
-
-def _name(out, name):
-    if out[-1][-1] not in "{[":
-        out.append(",")
-    out.append(json.dumps(name) + ":")
-
-
-def _dump(out, value):
-    """Append the JSON text of a value; what is no number becomes null."""
+    """No value, no number, or an object of such, which a shadow does not keep."""
     if isinstance(value, dict):
-        out.append("{")
         for name in value:
-            _name(out, name)
-            _dump(out, value[name])
-        out.append("}")
-    elif isinstance(value, (list, tuple)):
-        out.append("[")
-        for i, item in enumerate(value):
-            if i:
-                out.append(",")
-            _dump(out, item)
-        out.append("]")
-    elif hasattr(value, "json"):
-        out.append(value.json())
-    elif _absent(value):
-        out.append("null")
-    else:
-        text = json.dumps(value)
-        if isinstance(value, float) and len(text) > 9:
-            text = "%.6g" % value  # digits that rounding left behind
-        out.append(text)
+            if not _absent(value[name]):
+                return False
+        return True
+    return value is None or (isinstance(value, float) and not -3.0e38 < value < 3.0e38)

@@ -1,4 +1,4 @@
-"""The network interface below the link: Wi-Fi, Ethernet, or none of the node's own.
+"""The network interface below the link: Wi-Fi, or one that is simply there.
 
 All have `await connect()`, `is_up()` and `rssi()`. The driver heals short drop-outs by itself;
 `connect` starts afresh.
@@ -25,25 +25,6 @@ _KEY = (15, 202, 204, 205)
 
 def _network(code, message):
     return Fault("network", code, message)
-
-
-def interface(config):
-    """The interface for the `network` object of node.json. Raises Fault network_config."""
-    kind = config.get("kind")
-    try:
-        if kind == "none":
-            return Interface()
-        import network
-
-        if config.get("hostname"):
-            network.hostname(config["hostname"])
-        if kind == "wlan":
-            return Wlan(network, config["ssid"], config.get("key"))
-        if kind == "lan":
-            return Lan(network, config.get("lan", {}))
-    except (ImportError, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-        raise _network("network_config", "network.kind %s: %r" % (kind, e))
-    raise _network("network_config", "unknown network.kind %s" % kind)
 
 
 class Interface:
@@ -77,10 +58,10 @@ class Interface:
 class Wlan(Interface):
     """Wi-Fi station."""
 
-    def __init__(self, network, ssid, key):
+    def __init__(self, wlan, ssid, key):
         self.ssid = ssid
         self._key = key
-        self._wlan = network.WLAN(network.STA_IF)
+        self._wlan = wlan
 
     async def connect(self):
         wlan = self._wlan
@@ -115,32 +96,3 @@ class Wlan(Interface):
             return self._wlan.status("rssi")
         except (OSError, ValueError):
             return None
-
-
-class Lan(Interface):
-    """Ethernet; `options` are the arguments of network.LAN, see the config schema."""
-
-    def __init__(self, network, options):
-        from machine import Pin
-
-        arguments = {}
-        for name in options:
-            value = options[name]
-            if name in ("mdc", "mdio", "power", "reset", "ref_clk", "cs", "int"):
-                value = Pin(value)
-            elif isinstance(value, str):
-                value = getattr(network, value)
-            arguments[name] = value
-        self._lan = network.LAN(**arguments)
-
-    async def connect(self):
-        if not self._lan.active():
-            self._lan.active(True)
-        await self._wait(self._judge)
-
-    def _judge(self, elapsed):
-        if elapsed >= _DEADLINE_MS:
-            raise _network("lan_timeout", "no address on Ethernet: check cable, switch, DHCP")
-
-    def is_up(self):
-        return self._lan.isconnected()

@@ -1,7 +1,7 @@
 """ATM90E32 codec, byte by byte, and the driver on a bus that misbehaves. Values: datasheet and application note."""
 
-from gridnode import calibration
 from gridnode.meters import atm90e32 as atm
+from gridnode.setup import calibration
 
 SPEC = {
     "id": "main",
@@ -80,7 +80,7 @@ class _Pin:
 def running():
     bus = Bus()
     m = atm.Meter(SPEC, PROFILE, Machine(bus), bus)
-    assert set(m.start(calibration.Calibration(SPEC).correction)) == {"gain", "phase"}
+    assert set(m.start(calibration.correction(SPEC))) == {"gain", "phase"}
     settle(bus, m)
     return bus, m
 
@@ -203,7 +203,7 @@ def test_a_gain_that_does_not_fit_is_refused():
     bus = Bus()
     m = atm.Meter(spec, PROFILE, Machine(bus), bus)
     try:
-        m.start(calibration.Calibration(spec).correction)
+        m.start(calibration.correction(spec))
     except ValueError as e:
         assert "16 bits" in str(e)
         return

@@ -2,7 +2,7 @@
 
 import json
 
-from gridnode import config, schema, storage
+from gridnode import config, documents, schema
 from ramdisk import BASE, setup
 
 NODE = {
@@ -68,8 +68,8 @@ def test_desired_config_is_applied_or_refused_as_a_whole():
         c = config.Config(changed(), 10)
         assert c.apply({"report": {"interval_s": 30}}) is None
         assert c.get("report")["interval_s"] == 30
-        assert storage.load(config.NODE)[0]["report"]["interval_s"] == 30
-        assert storage.load(config.NODE)[0]["later"] == {"unknown": True}
+        assert documents.load(config.NODE)[0]["report"]["interval_s"] == 30
+        assert documents.load(config.NODE)[0]["later"] == {"unknown": True}
         for patch, part in (
             ({"report": {"interval_s": 25}}, "multiple"),
             ({"report": {"interval_s": 0}}, "below"),

@@ -4,8 +4,9 @@ import gc
 import math
 from array import array
 
-from gridnode import calibration, reading
+from gridnode import reading
 from gridnode.meters import ct, waveform_plain
+from gridnode.setup import calibration
 from synth import PROFILE, SPEC, Mains
 
 w = ct.w
@@ -13,7 +14,7 @@ w = ct.w
 
 def meter(mains, leads=None):
     m = ct.Meter(SPEC, PROFILE, mains, mains)
-    m.start(calibration.Calibration(leads or SPEC).correction)
+    m.start(calibration.correction(leads or SPEC))
     return m
 
 

@@ -3,8 +3,9 @@
 import gc
 import json
 
-from gridnode import anomaly, calibration, energy, reading, report
+from gridnode import anomaly, energy, reading, report
 from gridnode.anomaly.rules import Range
+from gridnode.setup import calibration
 
 LIMITS = {
     "voltage": {"low": 207, "high": 253, "hysteresis": 2, "priority": 2},
@@ -127,7 +128,7 @@ def test_totals_of_three_phases():
 
 def test_gains_and_phase_where_the_meter_applied_none():
     spec = {"id": "main", "voltage": [{}], "current": [{"phase_deg": 90.0}]}
-    c = calibration.Calibration(spec, {"version": 1, "meters": {"main": {"voltage": [{"gain": 1.1}]}}})
+    c = calibration.correction(spec, {"version": 1, "meters": {"main": {"voltage": [{"gain": 1.1}]}}})
     x = block(voltage=100.0, current=2.0, power=0.0, reactive_power=-200.0)
     c.correct(x)
     assert abs(x.at[0]["voltage"] - 110) < 1e-3 and abs(x.at[0]["power"] - 220) < 1e-2, x.at
@@ -135,7 +136,7 @@ def test_gains_and_phase_where_the_meter_applied_none():
     wild = {"version": 1, "meters": {"main": {"voltage": [{"gain": 9}]}}}
     for stored in ({"version": 2}, short, wild):
         try:
-            calibration.Calibration(spec, stored)
+            calibration.correction(spec, stored)
         except ValueError:
             continue
         raise AssertionError(stored)
@@ -144,10 +145,14 @@ def test_gains_and_phase_where_the_meter_applied_none():
 def test_report_has_field_names_and_all_digits_of_the_energy():
     book = energy.Ledger(1, 20000)
     book._total[0][0] = 123456789123
+    w = reading.Window("main")
     x = block(voltage=230.12345, current=None, power=-0.04)
     x.quality["current"] = "saturated"
-    out = report.meter(x, book, 0.98765)
-    assert out["voltage"] == round(230.12345, 2) and "current" not in out
+    x.covered_ms = 197.53
+    w.add(x)
+    out = {}
+    report.meter(out, w, book, 0)
+    assert abs(out["voltage"] - 230.12) < 1e-4 and out["current"] is None
     assert out["energy_import_wh"].json() == "123456789.123" and out["energy_export_wh"].json() == "0.000"
     assert out["quality"] == {"current": "saturated"} and out["coverage"] == round(0.98765, 3)
     json.dumps(out["quality"])

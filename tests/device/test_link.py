@@ -10,6 +10,7 @@ from binascii import hexlify, unhexlify
 from fake_link import packet, word
 from gridnode import link
 from gridnode.fault import Fault
+from gridnode.setup import credentials
 from harness import fixtures
 
 FIXTURES = ("link_peers",)
@@ -28,7 +29,7 @@ def port(name):
 
 
 def context(name="own"):
-    return link.tls_context(der("ca"), der(name, 0), der(name, 1))
+    return credentials.tls_context(der("ca"), der(name, 0), der(name, 1))
 
 
 def fault(code, call, *args):
@@ -110,12 +111,12 @@ def test_client_certificates_that_the_broker_refuses():
 
 def test_credentials_are_judged_before_any_connection():
     ca, cert, key = der("ca"), der("own", 0), der("own", 1)
-    fault("ca_invalid", lambda: link.tls_context(b"", cert, key))
-    fault("ca_invalid", lambda: link.tls_context(ca[:-9], cert, key))
-    fault("cert_invalid", lambda: link.tls_context(ca, b"garbage", key))
-    fault("key_invalid", lambda: link.tls_context(ca, cert, cert))
-    fault("key_invalid", lambda: link.tls_context(ca, cert, key[:20]))
-    fault("tls_key_mismatch", lambda: link.tls_context(ca, cert, der("second", 1)))
+    fault("ca_invalid", lambda: credentials.tls_context(b"", cert, key))
+    fault("ca_invalid", lambda: credentials.tls_context(ca[:-9], cert, key))
+    fault("cert_invalid", lambda: credentials.tls_context(ca, b"garbage", key))
+    fault("key_invalid", lambda: credentials.tls_context(ca, cert, cert))
+    fault("key_invalid", lambda: credentials.tls_context(ca, cert, key[:20]))
+    fault("tls_key_mismatch", lambda: credentials.tls_context(ca, cert, der("second", 1)))
 
 
 def test_nobody_there():

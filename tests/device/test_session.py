@@ -5,8 +5,9 @@ import gc
 import time
 from binascii import unhexlify
 
-from gridnode import clock, link, session
+from gridnode import clock, session
 from gridnode.fault import Fault
+from gridnode.setup import credentials
 from harness import fixtures
 
 FIXTURES = ("link_peers",)
@@ -49,7 +50,7 @@ class Sntp:
 def context():
     value = fixtures["link_peers"]
     cert, key = value["own"]
-    return link.tls_context(unhexlify(value["ca"]), unhexlify(cert), unhexlify(key))
+    return credentials.tls_context(unhexlify(value["ca"]), unhexlify(cert), unhexlify(key))
 
 
 class Rig:

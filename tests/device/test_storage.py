@@ -2,7 +2,7 @@
 
 import os
 
-from gridnode import storage
+from gridnode import documents, storage
 from ramdisk import BASE, Rtc, setup
 
 
@@ -16,43 +16,43 @@ def refuses(call, part):
 
 
 def test_a_document_comes_back_and_its_crc_counts():
-    data = storage.encode({"version": 1, "name": "é", "n": [1, 2.5, None]})
-    assert storage.decode(data) == {"version": 1, "name": "é", "n": [1, 2.5, None]}
+    data = documents.encode({"version": 1, "name": "é", "n": [1, 2.5, None]})
+    assert documents.decode(data) == {"version": 1, "name": "é", "n": [1, 2.5, None]}
     for k in range(len(data)):
         broken = bytearray(data)
         broken[k] ^= 0x04
         try:
-            assert storage.decode(bytes(broken)) == {"version": 1, "name": "é", "n": [1, 2.5, None]}, broken
+            assert documents.decode(bytes(broken)) == {"version": 1, "name": "é", "n": [1, 2.5, None]}, broken
             assert 0, "a flipped bit at %d went unnoticed: %r" % (k, broken)
         except storage.StorageError:
             pass
 
 
 def test_a_file_of_the_host_needs_no_crc():
-    assert storage.decode(b'{"version": 1}\n') == {"version": 1}
-    refuses(lambda: storage.decode(b"[1]"), "no JSON object")
-    refuses(lambda: storage.decode(b'{"version": 1'), "no JSON text")
+    assert documents.decode(b'{"version": 1}\n') == {"version": 1}
+    refuses(lambda: documents.decode(b"[1]"), "no JSON object")
+    refuses(lambda: documents.decode(b'{"version": 1'), "no JSON text")
 
 
 def test_what_json_cannot_hold_is_refused():
-    refuses(lambda: storage.encode({"x": float("nan")}), "JSON")
-    refuses(lambda: storage.encode({"x": float("inf")}), "JSON")
+    refuses(lambda: documents.encode({"x": float("nan")}), "JSON")
+    refuses(lambda: documents.encode({"x": float("inf")}), "JSON")
 
 
 def test_previous_generation_stands_in():
     end = setup()
     try:
         path = BASE + "/doc.json"
-        assert storage.load(path) == (None, None)
-        storage.save(path, {"n": 1})
-        storage.save(path, {"n": 2})
-        assert storage.load(path) == ({"n": 2}, None)
+        assert documents.load(path) == (None, None)
+        documents.save(path, {"n": 1})
+        documents.save(path, {"n": 2})
+        assert documents.load(path) == ({"n": 2}, None)
         with open(path, "r+b") as f:
             f.write(b"#")
-        document, problem = storage.load(path)
+        document, problem = documents.load(path)
         assert document == {"n": 1} and "doc.json" in problem, (document, problem)
         storage.remove(path)
-        assert storage.load(path)[0] == {"n": 1}
+        assert documents.load(path)[0] == {"n": 1}
     finally:
         end()
 
@@ -61,12 +61,12 @@ def test_a_full_flash_keeps_the_old_file():
     end = setup()
     try:
         path = BASE + "/doc.json"
-        storage.save(path, {"n": 1})
+        documents.save(path, {"n": 1})
         with open(BASE + "/filler", "wb") as f:
             for _ in range(26):
                 f.write(bytes(1024))
-        refuses(lambda: storage.save(path, {"n": "x" * 6000}), "cannot write")
-        assert storage.load(path) == ({"n": 1}, None)
+        refuses(lambda: documents.save(path, {"n": "x" * 6000}), "cannot write")
+        assert documents.load(path) == ({"n": 1}, None)
         assert sorted(os.listdir(BASE)) == ["doc.json", "filler"], os.listdir(BASE)
     finally:
         end()

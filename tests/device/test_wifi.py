@@ -5,6 +5,7 @@ import sys
 
 from gridnode import wifi
 from gridnode.fault import Fault
+from gridnode.setup import network as setup
 
 
 class Time:
@@ -97,7 +98,7 @@ def make(config, story):
     network = Network(story)
     sys.modules["network"] = network
     sys.modules["machine"] = Machine
-    return wifi.interface(config), network
+    return setup.interface(config), network
 
 
 def always(status):
@@ -203,4 +204,4 @@ def test_chip_without_the_interface():
     make({"kind": "none"}, None)
     del sys.modules["network"]
     sys.modules["network"] = Machine
-    fault("network_config", lambda: wifi.interface(WLAN))
+    fault("network_config", lambda: setup.interface(WLAN))

@@ -1,0 +1,23 @@
+"""Unloads rooms that are needed at start or on demand only. Where code lies on the heap, it is the largest thing there.
+
+Such a room leaves data and objects of permanent rooms behind, never objects of its own classes: one of them would
+keep the whole module alive.
+"""
+
+import gc
+import sys
+
+_PASSING = ("setup", "config", "documents", "schema")
+
+
+def forget():
+    """Drop the passing rooms; the next import loads them again."""
+    house = sys.modules["gridnode"]
+    for name in _PASSING:
+        if hasattr(house, name):
+            delattr(house, name)
+    for name in list(sys.modules):
+        path = name.split(".")
+        if path[0] == "gridnode" and len(path) > 1 and path[1] in _PASSING:
+            del sys.modules[name]
+    gc.collect()
