@@ -192,9 +192,13 @@ def test_a_chip_that_was_reset_is_set_up_again():
 def test_full_scale_current_is_saturated():
     bus, m = running()
     fill(bus)
-    bus.registers[0xDE] = 0xFFFF
-    x = m.block()
-    assert x.at[2]["current"] is None and x.quality["i2"] == "saturated" and x.at[1]["current"] is not None
+    for address, value in ((0xDE, 0xFFFF), (0xF6, 0x8000)):  # the end of the register, of the converter
+        before = bus.registers.get(address, 0)
+        bus.registers[address] = value
+        x = m.block()
+        assert x.at[2]["current"] is None and x.quality["i2"] == "saturated" and x.at[1]["current"] is not None
+        bus.registers[address] = before
+    assert not m.block().quality
 
 
 def test_a_gain_that_does_not_fit_is_refused():

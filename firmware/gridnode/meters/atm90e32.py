@@ -37,6 +37,7 @@ _Q = const(0xB5)
 _URMS = const(0xD9)
 _IRMS = const(0xDD)
 _LOW_WORD = const(0x10)  # the low words stand so far above the high ones
+_I_PEAK = const(0xF5)
 _FREQUENCY = const(0xF8)
 _TEMPERATURE = const(0xFC)
 
@@ -45,6 +46,7 @@ NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
 _FLAGS0 = ((0xE000, "over_current"), (0x1C00, "over_voltage"))
 _FLAGS1 = ((0x7000, "sag"), (0x0700, "phase_loss"))
 _WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
+_FULL_SCALE = const(0x7F00)  # of a peak register: the converter's limits read 4 * 2^13, whatever the gain
 _POWER_LSB = 0.00032  # W, var
 _ENERGY_LSB_UJ = const(11250000)  # 0.01 CF at 3200 pulses per kWh: 3.125 mWh
 
@@ -294,7 +296,7 @@ class Meter:
             high = self._read(address + k)
             values[name] = signed32(high, self._read(address + _LOW_WORD + k)) * _POWER_LSB * self._scale
         at = k + 1 if self.phases > 1 else 0
-        if raw == 0xFFFF:
+        if raw == 0xFFFF or self._read(_I_PEAK + k) >= _FULL_SCALE:
             for name in ("current", "power", "reactive_power"):
                 self.reading.spoil(at, name, r.SATURATED)
         else:
