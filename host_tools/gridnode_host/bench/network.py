@@ -63,7 +63,7 @@ class Network:
             return self._wlan()
         if what == 1:
             return self._lan()
-        return int(self._wlan() == 1010 or self._lan() == 5)
+        return int(self._wlan() == 1010 or self._lan() == 5 or self._wiring.modem_up)
 
     def _lan(self) -> int:
         if not self._active[1]:

@@ -114,6 +114,7 @@ class VirtualRig(Rig):
                 ideal=ideal,
             )
             node.wiring.wlan[_SSID] = _WLAN_KEY
+            node.wiring.modem_up = self._network == "none"
             self.nodes.append(node)
             self._stack.callback(node.stop)
             node.start()

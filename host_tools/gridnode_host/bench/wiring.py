@@ -68,6 +68,8 @@ class Wiring:
         self.wlan_up = True
         self.wlan_rssi = -61
         self.lan_up = True
+        self.modem_up = False
+        """An interface that is not the firmware's business, say a modem that boot.py brings up."""
         self.spi: dict[int, dict[int, SpiDevice]] = {}
         self.i2c: dict[int, dict[int, I2cDevice]] = {}
         self.uart: dict[int, UartDevice] = {}
