@@ -6,19 +6,14 @@ module sees Unix time.
 Faults of the room "clock": sntp_dns, sntp_timeout, sntp_refused, sntp_bad, sntp_step.
 """
 
-import errno
-import os
-import socket
 import time
-from asyncio import sleep_ms
 from micropython import const
 
 from gridnode.fault import Fault
 
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
-_EARLIEST = 1767225600  # 2026-01-01: no node was built before
-_LATEST = 4102444800  # 2100-01-01
-_NTP_1900 = 2208988800  # s from 1900-01-01 to 1970-01-01
+EARLIEST = 1767225600  # 2026-01-01: no node was built before
+LATEST = 4102444800  # 2100-01-01
 
 _STEP_LIMIT_MS = const(3600000)  # no larger step on one answer's word once the clock is set
 _AGREE_MS = const(5000)
@@ -32,7 +27,7 @@ def unix_time():
 
 def valid():
     """False while the clock cannot be right: after power-on an ESP32 is in the year 2000."""
-    return _EARLIEST <= unix_time() < _LATEST
+    return EARLIEST <= unix_time() < LATEST
 
 
 def set_unix(seconds, microseconds=0):
@@ -66,28 +61,6 @@ class Uptime:
         return self._ms
 
 
-def _clock(code, message):
-    return Fault("clock", "sntp_" + code, message)
-
-
-def parse_reply(reply, cookie):
-    """(Unix seconds, microseconds) of an SNTP reply; Fault if it may not be used (RFC 4330, 5)."""
-    if len(reply) < 48 or reply[0] & 7 != 4 or reply[24:32] != cookie:
-        raise _clock("bad", "not an answer to the question")
-    stratum = reply[1]
-    if stratum == 0:
-        raise _clock("refused", "the server refuses: %s" % reply[12:16])
-    seconds = int.from_bytes(reply[40:44], "big")
-    if reply[0] >> 6 == 3 or stratum > 15 or not seconds:
-        raise _clock("bad", "the server has no time itself")
-    unix = seconds - _NTP_1900
-    if unix < _EARLIEST:
-        unix += 1 << 32  # NTP seconds wrap in 2036
-    if not _EARLIEST <= unix < _LATEST:
-        raise _clock("bad", "implausible time %d" % unix)
-    return unix, int.from_bytes(reply[44:46], "big") * 15625 >> 10
-
-
 class Sntp:
     """Keeps the chip's clock right: `sync` asks the server once, `due` says when to ask again.
 
@@ -115,53 +88,20 @@ class Sntp:
         """Ask and set the clock; the correction in ms. Raises Fault. Waits `timeout_ms` at most,
         name resolution apart.
         """
+        from gridnode.opening import sntp
+
         self._last = time.ticks_ms()
         self._wait_ms = _RETRY_MS
-        unix, us = await self._ask()
+        unix, us = await sntp.ask(self.server, self.port, self.timeout_ms)
         offset = (unix - unix_time()) * 1000 + us // 1000
         if self.synced and abs(offset) > _STEP_LIMIT_MS:
             doubt = self._suspect
             self._suspect = offset
             if doubt is None or abs(offset - doubt) > _AGREE_MS:
-                raise _clock("step", "the server is %d s away: asking again" % (offset // 1000))
+                raise Fault("clock", "sntp_step", "the server is %d s away: asking again" % (offset // 1000))
         self._suspect = None
         set_unix(unix, us)
         self.synced = True
         self.offset_ms = offset
         self._wait_ms = self.period_ms
         return offset
-
-    async def _ask(self):
-        """(Unix seconds, microseconds) now."""
-        server = self.server
-        try:
-            address = socket.getaddrinfo(server, self.port, socket.AF_INET, socket.SOCK_DGRAM)
-        except OSError as e:
-            raise _clock("dns", "cannot resolve %s: %s" % (server, e))
-        cookie = os.urandom(8)  # echoed: nobody answers who has not seen the question
-        query = bytearray(48)
-        query[0] = 0x23  # version 4, client
-        query[40:48] = cookie
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            sock.connect(address[0][-1])
-            sent = time.ticks_ms()
-            sock.send(query)
-            while True:
-                try:
-                    reply = sock.recv(80)
-                    break
-                except OSError as e:
-                    age = time.ticks_diff(time.ticks_ms(), sent)
-                    if e.args[0] != errno.EAGAIN or age > self.timeout_ms:
-                        raise
-                await sleep_ms(10)
-        except OSError as e:
-            raise _clock("timeout", "no answer from %s: %s" % (server, e))
-        finally:
-            sock.close()
-        age = time.ticks_diff(time.ticks_ms(), sent)
-        unix, us = parse_reply(reply, cookie)
-        us += age * 500  # the answer was half the way back
-        return unix + us // 1000000, us % 1000000

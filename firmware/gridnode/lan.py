@@ -1,27 +1,18 @@
-"""Ethernet. Faults of the room "network": lan_timeout."""
+"""Ethernet."""
 
-from micropython import const
-
-from gridnode.fault import Fault
 from gridnode.wifi import Interface
-
-_DEADLINE_MS = const(20000)
 
 
 class Lan(Interface):
     """Ethernet on a network.LAN."""
 
     def __init__(self, lan):
-        self._lan = lan
+        self.lan = lan
 
     async def connect(self):
-        if not self._lan.active():
-            self._lan.active(True)
-        await self._wait(self._judge)
+        from gridnode.opening import network
 
-    def _judge(self, elapsed):
-        if elapsed >= _DEADLINE_MS:
-            raise Fault("network", "lan_timeout", "no address on Ethernet: check cable, switch, DHCP")
+        await network.plug(self)
 
     def is_up(self):
-        return self._lan.isconnected()
+        return self.lan.isconnected()

@@ -1,9 +1,8 @@
-"""MQTT 3.1.1 session over a `Link`: a subclass of umqtt.simple's client that never blocks.
+"""MQTT 3.1.1 session over a `Link` that never blocks.
 
-umqtt keeps the framing of CONNECT and its attributes (will, keep-alive, user); it is handed a
-stand-in for the socket module, so that releases 1.3.4 to 1.8.0 serve alike. Everything after
-CONNECT is replaced: `step` consumes exactly the packets that have arrived, publishes do not wait
-for their PUBACK, and a peer that does not answer is noticed.
+CONNECT is framed by umqtt.simple (see opening.mqtt). Everything after it is done here: `step`
+consumes exactly the packets that have arrived, publishes do not wait for their PUBACK, and a peer
+that does not answer is noticed.
 
 Limits: a packet to send must fit the link's buffer; at most `IN_FLIGHT` publishes wait for their
 PUBACK; a message longer than the receive buffer is handed over in pieces, one above `MAX_MESSAGE`
@@ -15,7 +14,6 @@ Faults of the room "mqtt": mqtt_protocol, mqtt_refused, mqtt_timeout, subscribe_
 import time
 from micropython import const
 
-import umqtt.simple as umqtt
 from gridnode.fault import Fault
 
 IN_FLIGHT = const(4)
@@ -33,36 +31,7 @@ def _mqtt(code, message):
     return Fault("mqtt", code, message)
 
 
-class _Framed(Exception):
-    """umqtt has written its CONNECT and asks for the answer."""
-
-
-class _Paper:
-    """Stands in for the socket module and for the socket while umqtt writes its CONNECT."""
-
-    def __init__(self, link):
-        self.write = link.write
-
-    def socket(self):
-        return self
-
-    def getaddrinfo(self, host, port):
-        return ((None,),)
-
-    def settimeout(self, _):
-        pass
-
-    def connect(self, _):
-        pass
-
-    def close(self):
-        pass
-
-    def read(self, _):
-        raise _Framed
-
-
-class Session(umqtt.MQTTClient):
+class Session:
     """One MQTT connection. The owner opens the link after `begin`, then calls `step` until it
     raises.
 
@@ -72,8 +41,10 @@ class Session(umqtt.MQTTClient):
     delivered, since a poisonous one must not come back for ever.
     """
 
-    def __init__(self, client_id, host, link, keepalive=60, timeout_ms=20000):
-        super().__init__(client_id.encode(), host, keepalive=keepalive)
+    def __init__(self, client_id, link, keepalive=60, timeout_ms=20000, will=None):
+        self.client_id = client_id.encode()
+        self.keepalive = keepalive  # s
+        self.will = will  # topic and payload (bytes), or None
         self.link = link
         self.timeout_ms = timeout_ms
         self.on_message = self.on_ack = None
@@ -85,6 +56,7 @@ class Session(umqtt.MQTTClient):
         self._view = memoryview(self._box)
         self._flight = []  # [packet id, token, topic, payload, sent at, tries, first byte]
         self._token = 0
+        self.pid = 0  # packet id that was given last
         self._reset()
 
     def _reset(self):
@@ -110,16 +82,9 @@ class Session(umqtt.MQTTClient):
         self.fail()
         self._reset()
         self.link.clear()
-        self.sock = None  # 1.8.0 would close the last one
-        kept = umqtt.socket  # type: ignore[attr-defined]
-        umqtt.socket = _Paper(self.link)  # type: ignore[attr-defined]
-        try:
-            self.connect(clean)
-        except _Framed:
-            pass
-        finally:
-            umqtt.socket = kept  # type: ignore[attr-defined]
-            self.sock = None
+        from gridnode.opening import mqtt
+
+        mqtt.connect_packet(self, clean)
 
     def fail(self):
         """Report every publish still in flight as not delivered."""
@@ -246,8 +211,6 @@ class Session(umqtt.MQTTClient):
         self._keep(now)
         self.link.flush()
         return busy
-
-    check_msg = wait_msg = ping = step  # umqtt's own would block and lose packets
 
     def _late(self, now, since):
         return time.ticks_diff(now, since) > self.timeout_ms

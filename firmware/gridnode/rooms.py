@@ -7,7 +7,7 @@ keep the whole module alive.
 import gc
 import sys
 
-_PASSING = ("setup", "config", "documents", "schema")
+_PASSING = ("setup", "opening", "config", "documents", "schema")
 
 
 def forget():
@@ -18,6 +18,6 @@ def forget():
             delattr(house, name)
     for name in list(sys.modules):
         path = name.split(".")
-        if path[0] == "gridnode" and len(path) > 1 and path[1] in _PASSING:
+        if path[0] == "umqtt" or (path[0] == "gridnode" and path[-1] != "gridnode" and path[1] in _PASSING):
             del sys.modules[name]
     gc.collect()

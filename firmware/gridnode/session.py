@@ -11,7 +11,7 @@ import time
 from asyncio import create_task, sleep_ms
 from micropython import const
 
-from gridnode import clock
+from gridnode import clock, rooms
 from gridnode.fault import Fault
 from gridnode.link import Link
 from gridnode.mqtt import Session
@@ -72,9 +72,7 @@ class Connection:
         self.connects = 0  # times on line
         self.on_state = self.on_fault = None
         self.link = Link(size, timeout_ms)
-        self.session = Session(client_id, host, self.link, keepalive, timeout_ms)
-        if will:
-            self.session.set_last_will(will[0], will[1], qos=1)
+        self.session = Session(client_id, self.link, keepalive, timeout_ms, will)
         self._failures = 0
         self._synced = False
         self._asking = None  # task that asks for the time
@@ -113,12 +111,11 @@ class Connection:
                     fault = e
                 self.session.disconnect()
                 self._state("down")
-                if isinstance(fault, MemoryError):
-                    gc.collect()
                 pause = backoff_ms(self._failures)
                 self._failures += 1
                 self._fault(fault, pause)
                 fault = None  # with its traceback it would hold memory while the node waits
+                rooms.forget()
                 await sleep_ms(pause)
         finally:
             self.session.disconnect()
@@ -144,6 +141,7 @@ class Connection:
             self._state("subscribe")
             session.subscribe(self.subscriptions)
             await self._until(lambda: session.subscribed)
+        rooms.forget()  # what opened the connection
         self._synced = self.sync is None
         if self.sync:
             self._state("sync")
@@ -179,6 +177,7 @@ class Connection:
             self._fault(e, None)
         finally:
             self._asking = None
+            rooms.forget()
 
     async def _serve(self):
         self.connects += 1

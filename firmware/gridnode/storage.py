@@ -56,18 +56,18 @@ class Retained:
     A record stands twice, written in turn with a counter and a CRC: a reset in the middle costs the newer copy only.
     """
 
-    _RECORDS = 9  # the boot's and eight meters'
     _SLOT = 112
+    _SIZE = 2016  # of nine records, the boot's and eight meters'
     _HEAD = "<HHI"  # length, counter, crc32 of the counter and the payload
 
     def __init__(self, rtc):
         self._rtc = rtc
-        size = 2 * self._RECORDS * self._SLOT
-        image = bytearray(rtc.memory())
-        self._image = image if len(image) == size else bytearray(size)
+        self._image = bytearray(rtc.memory()[: self._SIZE])  # as long as the records that were written
 
     def _slot(self, at):
         head = struct.calcsize(self._HEAD)
+        if at + self._SLOT > len(self._image):
+            return None
         length, counter, check = struct.unpack_from(self._HEAD, self._image, at)
         if not 0 < length <= self._SLOT - head:
             return None
@@ -97,6 +97,9 @@ class Retained:
         at = base + self._SLOT if at == base else base
         counter = (counter + 1) & 0xFFFF
         head = struct.calcsize(self._HEAD)
+        missing = base + 2 * self._SLOT - len(self._image)
+        if missing > 0:
+            self._image.extend(bytes(missing))
         struct.pack_into(self._HEAD, self._image, at, len(payload), counter, crc(payload, counter))
         self._image[at + head : at + head + len(payload)] = payload
         self._rtc.memory(self._image)

@@ -7,6 +7,7 @@ import time
 
 from gridnode import clock
 from gridnode.fault import Fault
+from gridnode.opening import sntp
 
 NOW = 1795000000  # 2026-11-18
 COOKIE = b"12345678"
@@ -34,11 +35,11 @@ def fault(code, call, *args):
 
 
 def test_good_reply():
-    assert clock.parse_reply(reply(), COOKIE) == (NOW, 0)
-    assert clock.parse_reply(reply(fraction=1 << 31), COOKIE) == (NOW, 500000)
-    assert clock.parse_reply(reply(head=0x64, stratum=15), COOKIE) == (NOW, 0)
+    assert sntp.parse_reply(reply(), COOKIE) == (NOW, 0)
+    assert sntp.parse_reply(reply(fraction=1 << 31), COOKIE) == (NOW, 500000)
+    assert sntp.parse_reply(reply(head=0x64, stratum=15), COOKIE) == (NOW, 0)
     late = 2088000000  # 2036-03-01, behind the end of the NTP era
-    assert clock.parse_reply(reply(late), COOKIE) == (late, 0)
+    assert sntp.parse_reply(reply(late), COOKIE) == (late, 0)
 
 
 def test_bad_replies():
@@ -53,9 +54,9 @@ def test_bad_replies():
         (reply(1700000000 - (1 << 32)), "sntp_bad"),
         (reply(stratum=0, refid=b"RATE"), "sntp_refused"),
     ):
-        fault(code, clock.parse_reply, bad, COOKIE)
+        fault(code, sntp.parse_reply, bad, COOKIE)
     assert "RATE" in fault(
-        "sntp_refused", lambda: clock.parse_reply(reply(stratum=0, refid=b"RATE"), COOKIE)
+        "sntp_refused", lambda: sntp.parse_reply(reply(stratum=0, refid=b"RATE"), COOKIE)
     ).message
 
 
@@ -110,14 +111,14 @@ class Machine:
 def sync(times, timeout_ms=300, delay_ms=0):
     """Results of one sync per answer: offset, or code of the fault; the Sntp object is kept."""
     server = Server(times, delay_ms)
-    sntp = clock.Sntp("127.0.0.1", server.port, timeout_ms=timeout_ms)
+    client = clock.Sntp("127.0.0.1", server.port, timeout_ms=timeout_ms)
     out = []
 
     async def main():
         task = asyncio.create_task(server.run())
         for _ in times:
             try:
-                out.append(await sntp.sync())
+                out.append(await client.sync())
             except Fault as e:
                 out.append(e.code)
         task.cancel()
@@ -128,19 +129,19 @@ def sync(times, timeout_ms=300, delay_ms=0):
     finally:
         del sys.modules["machine"]
         server.sock.close()
-    return out, sntp
+    return out, client
 
 
 def test_sync_sets_the_clock():
     Rtc.value = None
-    (offset,), sntp = sync([NOW])
+    (offset,), client = sync([NOW])
     set_to = Rtc.value
     t = time.gmtime(NOW - clock._EPOCH)
     assert set_to[:3] == t[:3] and set_to[3] == t[6] and set_to[4:7] == t[3:6], (set_to, t)
     assert 0 <= set_to[7] < 1000000
     assert abs(offset - (NOW - clock.unix_time()) * 1000) < 3000
-    assert sntp.synced and sntp.offset_ms == offset
-    assert not sntp.due()
+    assert client.synced and client.offset_ms == offset
+    assert not client.due()
 
 
 def test_half_of_the_way_is_made_good():
@@ -149,12 +150,12 @@ def test_half_of_the_way_is_made_good():
 
 
 def test_silence_and_nobody_there():
-    out, sntp = sync([None])
-    assert out == ["sntp_timeout"] and not sntp.synced
-    assert not sntp.due()  # a minute's rest
-    sntp = clock.Sntp("127.0.0.1", 9, timeout_ms=200)
-    assert sntp.due()
-    fault("sntp_timeout", lambda: asyncio.run(sntp.sync()))
+    out, client = sync([None])
+    assert out == ["sntp_timeout"] and not client.synced
+    assert not client.due()  # a minute's rest
+    client = clock.Sntp("127.0.0.1", 9, timeout_ms=200)
+    assert client.due()
+    fault("sntp_timeout", lambda: asyncio.run(client.sync()))
     fault("sntp_dns", lambda: asyncio.run(clock.Sntp("no such name").sync()))
 
 
@@ -166,7 +167,7 @@ def test_forged_answer_is_not_taken():
 def test_large_step_needs_a_second_answer():
     base = clock.unix_time()
     far = base + 86400
-    out, sntp = sync([base, far, base, far, far + 7200, far + 7200])
+    out, client = sync([base, far, base, far, far + 7200, far + 7200])
     assert isinstance(out[0], int)
     assert out[1] == "sntp_step"
     assert isinstance(out[2], int)  # the first one was wrong

@@ -13,7 +13,7 @@ clock = mqtt.time = FakeTime()
 
 def make(connect=True):
     link = FakeLink()
-    s = mqtt.Session("node-1", "broker", link)
+    s = mqtt.Session("node-1", link)
     s.got = []
     s.acks = []
     s.on_message = lambda topic, data, offset, total: s.got.append(
@@ -57,7 +57,7 @@ def test_connect_packet_is_whole_in_the_buffer():
 
 def test_will_and_persistent_session():
     s, link = make(False)
-    s.set_last_will(b"dt/x/status", b"gone", qos=1)
+    s.will = (b"dt/x/status", b"gone")
     s.begin(clean=False)
     link.flush()
     body = link.packets()[0][1]
@@ -423,13 +423,6 @@ def test_incoming_alone_does_not_keep_a_session_alive_at_the_broker():
         s.step()
         clock.now += 1000
     assert 0xC0 in [p[0] for p in link.packets()]
-
-
-def test_inherited_calls_never_block():
-    s, link = make()
-    link.inbox = message(b"t", b"x")
-    assert s.check_msg() and not s.wait_msg() and not s.ping()
-    assert len(s.got) == 1
 
 
 def test_disconnect_says_goodbye_and_never_raises():

@@ -129,7 +129,7 @@ def test_end_answers_what_is_in_flight():
         "n1", "127.0.0.1", rig.conn.port, context(), rig.interface, will=(b"gone", b"off line")
     )
     conn.session.on_ack = lambda token, delivered: rig.acks.append((token, delivered))
-    assert conn.session.lw_topic == b"gone" and conn.session.lw_qos == 1
+    assert conn.session.will[0] == b"gone"
 
     async def story():
         await rig.until(lambda: conn.online)

@@ -3,8 +3,8 @@
 import asyncio
 import sys
 
-from gridnode import wifi
 from gridnode.fault import Fault
+from gridnode.opening import network as opening
 from gridnode.setup import network as setup
 
 
@@ -93,8 +93,8 @@ WLAN = {"kind": "wlan", "ssid": "site", "key": "secret", "hostname": "n1"}
 def make(config, story):
     global clock
     clock = Time()
-    wifi.time = clock
-    wifi.sleep_ms = clock.sleep_ms
+    opening.time = clock
+    opening.sleep_ms = clock.sleep_ms
     network = Network(story)
     sys.modules["network"] = network
     sys.modules["machine"] = Machine
