@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridnode_host import resources
-from gridnode_host.bench.figures.points import READINGS, Json, Point, Result, points, room
+from gridnode_host.bench.figures.points import LOADS, READINGS, Json, Point, Result, points, room
 from gridnode_host.bench.figures.tables import Table
 from gridnode_host.bench.rig import Rig, RigNode
 from gridnode_host.errors import GridnodeError
@@ -177,7 +177,7 @@ def campaign(
     context = multiprocessing.get_context("spawn")
     done, stop = context.Queue(), context.Event()
     workers = min(len(work), os.cpu_count() or 1)
-    count = 0
+    count = told = 0
     with ProcessPoolExecutor(workers, context, _adopt, (done, stop)) as pool:
         running = [pool.submit(_work, job) for job in work]
         try:
@@ -187,7 +187,9 @@ def campaign(
                 time.sleep(0.2)
                 while not done.empty():
                     count += done.get()
-                progress(count, total)
+                if 100 * count // total > told:
+                    told = 100 * count // total
+                    progress(count, total)
         finally:
             stop.set()
             for one in running:
@@ -198,15 +200,14 @@ def campaign(
                 raise error
         results = [one.result() for one in running]
     pairs = [(job, r) for job, found in zip(work, results, strict=True) for r in found]
-    names = list(PROFILES)
-    return sorted(
-        pairs,
-        key=lambda pair: (
-            names.index(pair[0].profile),
-            pair[1].point.frequency != 50.0,
-            pair[1].point.share,
-        ),
-    )
+    return sorted(pairs, key=lambda pair: _place(*pair))
+
+
+def _place(job: Job, result: Result) -> tuple[float, ...]:
+    """Place in the table: front end, frequency apart, share, load."""
+    point = result.point
+    front_end = PROFILES.index(job.profile)
+    return front_end, point.frequency != 50.0, point.share, LOADS.index(point.load)
 
 
 def table(results: Sequence[tuple[Job, Result]]) -> Table:

@@ -123,8 +123,8 @@ def heap(found: Sequence[Heap]) -> Table:
         f"Heap of a running node after {len(found[0].free)} reports (limit: growth "
         f"under {_LEAK:g} B a report over the last half)",
         [
-            f"KB as on the chip ({how}). Application code and data after a collection, TLS and MQTT "
-            f"session included; without the {shims // 1024} KB that stand for the chip's own modules.",
+            f"KB as on the chip ({how}). Application code and data after a collection; without"
+            f" the {shims // 1024} KB that stand for the chip's own modules.",
             f"Reports every second (row_s 1) at {_RATE} times real time. Growth compares the means "
             "of the third and the last quarter; a leak of one block per report would be 16 B.",
             f"The VM gets {virtual.HEAP_KB} K words for the application: an ESP32 starts with about "
@@ -156,10 +156,12 @@ def rooms(found: Sequence[Heap]) -> Table:
     size = sizes()
     names = sorted(name for name in size if name != "main")
     given = sorted(path.stem for path in processor.SHIMS.glob("*.py") if path.stem != "_boot")
-    heaps = {
-        kind: probe.run(vm, "rooms", [given, names], shims=True)["bytes"]
-        for kind, vm in probe.machines().items()
-    }
+    heaps, tables = {}, []
+    for kind, vm in probe.machines().items():
+        heaps[kind] = probe.run(vm, "rooms", [given, names, True], shims=True)["bytes"]
+        narrow = probe.run(vm, "rooms", [given, names, False], shims=True)["bytes"]
+        more = sum(v or 0 for v in narrow.values()) - sum(v or 0 for v in heaps[kind].values())
+        tables.append(f"{more} bytes ({kind})")
     rows: list[dict[str, Any]] = []
     for name in names:
         row: dict[str, Any] = {"room": name.removeprefix("gridnode."), ".mpy": size[name]}
@@ -180,10 +182,10 @@ def rooms(found: Sequence[Heap]) -> Table:
         "rooms",
         f"Rooms: .mpy size ({CHIP}) and heap when imported, bytes",
         [
-            "Each counts what it adds itself, imported one by one. The VM's table of names grows in "
-            "steps of some KB, which fall to the room that fills it.",
-            "x: loaded by the running node. _schemas is loaded while a document is judged, service "
-            "while the host works on the node, waveform_plain where there is no native code.",
+            "Each counts what it adds itself, imported one by one, without its share of the VM's table "
+            f"of names, which grows in steps and takes for all rooms {', '.join(tables)}.",
+            "x: on the heap of the running node. The others are loaded for a while (at the start, to "
+            "judge a document, while the host works on the node) or instead of another.",
             "Native code (waveform) does not lie on the heap.",
         ],
         rows,

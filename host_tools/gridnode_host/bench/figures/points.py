@@ -60,6 +60,7 @@ SINE = Load("sine, PF 1", 0.0, {}, Limits())
 LAGGING = Load("sine, PF 0.5 lagging", 60.0, {}, Limits(power=1.0))
 PULSE = Load("THD 100 %, pulses", *_pulse(), _DISTORTED)
 FLAT = Load("THD 100 %, 3rd harmonic", 0.0, {3: (1.0, 0.0)}, _DISTORTED)
+LOADS = (SINE, LAGGING, PULSE, FLAT)
 
 
 @dataclass(frozen=True)
