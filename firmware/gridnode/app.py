@@ -143,6 +143,7 @@ class App:
     async def _measure(self, pipeline):
         meter = pipeline.meter
         pipeline.start()
+        rooms.forget()
         while True:
             for change in pipeline.block():
                 self._alarm(change)

@@ -1,6 +1,7 @@
 """ATM90E32 codec, byte by byte, and the driver on a bus that misbehaves. Values: datasheet and application note."""
 
 from gridnode.meters import atm90e32 as atm
+from gridnode.setup import atm90e32 as setup
 from gridnode.setup import calibration
 
 SPEC = {
@@ -112,20 +113,20 @@ def test_numbers():
     assert atm.signed32(0xFFFF, 0xFF00) == -256
     assert atm.signed32(0x8000, 0) == -(1 << 31)
     # 122 % of 220 V with gain 7305 would be 85132: clamped.
-    assert atm.threshold(1.22 * 22000, 7305) == 0xFFFF
-    assert atm.threshold(0.78 * 22000, 42791) == 9291, atm.threshold(0.78 * 22000, 42791)
+    assert setup.threshold(1.22 * 22000, 7305) == 0xFFFF
+    assert setup.threshold(0.78 * 22000, 42791) == 9291, setup.threshold(0.78 * 22000, 42791)
 
 
 def test_gains_fill_the_registers():
-    u, i = atm.gains(SPEC, 0)
+    u, i = setup.gains(SPEC, 0)
     assert abs(u - 42789) < 30 and abs(i - 26516) < 30, (u, i)
 
 
 def test_phase_register():
     step = 360 * 50 / 2048000
-    assert atm.phi(0.5, 50) == (57, 0.0)
-    assert atm.phi(-0.5, 50) == (0x8000 | 57, 0.0)
-    register, left = atm.phi(4.0, 50)
+    assert setup.phi(0.5, 50) == (57, 0.0)
+    assert setup.phi(-0.5, 50) == (0x8000 | 57, 0.0)
+    register, left = setup.phi(4.0, 50)
     assert register == 255 and abs(left - (4.0 - 255 * step)) < 1e-5
 
 

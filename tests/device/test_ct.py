@@ -7,6 +7,7 @@ from array import array
 from gridnode import reading
 from gridnode.meters import ct, waveform_plain
 from gridnode.setup import calibration
+from gridnode.setup import ct as setup
 from synth import PROFILE, SPEC, Mains
 
 w = ct.w
@@ -150,7 +151,7 @@ def _sums(kernel, values, cycles=5):
     p[w.GAP_US], p[w.COUNT_LOW], p[w.COUNT_HIGH] = 288, 10, 4000
     s = array("i", [0] * w.RESULTS)
     table = array("H", (k * 32 * 10 for k in range(129)))
-    kernel.sample(_scripted(values), p, table, ct.sine(), array("i", [0] * w.RESULTS), s)
+    kernel.sample(_scripted(values), p, table, setup.sine(), array("i", [0] * w.RESULTS), s)
     return s
 
 
@@ -187,7 +188,7 @@ def test_kernel_allocates_nothing():
     p[w.STEP], p[w.PAIRS_MIN], p[w.PAIRS_NOMINAL], p[w.PAIRS_MAX] = (1 << 24) // 278, 167, 278, 375
     p[w.GAP_US], p[w.COUNT_LOW], p[w.COUNT_HIGH] = 288, 10, 4000
     s, partial = array("i", [0] * w.RESULTS), array("i", [0] * w.RESULTS)
-    table, sine, calls = array("H", (k * 320 for k in range(129))), ct.sine(), _scripted(values)
+    table, sine, calls = array("H", (k * 320 for k in range(129))), setup.sine(), _scripted(values)
     for kernel in (w, waveform_plain):
         micropython.heap_lock()
         try:

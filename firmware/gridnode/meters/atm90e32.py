@@ -8,22 +8,7 @@ from micropython import const
 from gridnode import reading as r
 
 _METER_EN = const(0x00)
-_SAG_PEAK = const(0x05)
-_OV_TH = const(0x06)
-_ZX = const(0x07)
-_SAG_TH = const(0x08)
-_LOSS_TH = const(0x09)
-_OI_TH = const(0x0B)
-_FREQ_LO = const(0x0C)
-_FREQ_HI = const(0x0D)
-_PL_HIGH = const(0x31)
-_PL_LOW = const(0x32)
-_MMODE0 = const(0x33)
-_MMODE1 = const(0x34)
-_START = const(0x35)  # P, Q, S start thresholds, then one phase's
-_PHI_A = const(0x48)
 _UGAIN_A = const(0x61)
-_IGAIN_A = const(0x62)
 _RESET = const(0x70)
 _INT_STATE0 = const(0x73)
 _INT_STATE1 = const(0x74)
@@ -66,37 +51,6 @@ def signed32(high, low):
     """Signed 32-bit power from its register pair."""
     value = high << 16 | low
     return value - (1 << 32) if high & 0x8000 else value
-
-
-def threshold(value_lsb, gain):
-    """Sag and over-voltage or -current threshold: RMS register value * sqrt2 * 2^14 / gain, at most 0xFFFF."""
-    return min(0xFFFF, int(value_lsb * 1.41421356 * 16384 / gain))
-
-
-def gains(spec, channel):
-    """Design gains (U, I) of one phase before calibration.
-
-    The converter's full scale is 720 mV rms, where the RMS registers read 2 sqrt2 times the gain (threshold formula
-    of the datasheet, 3.7.2): U in 0.01 V, I in mA divided by `current_scale`.
-    """
-    current = spec["current"][channel]
-    mv_per_a = 1000 * current["burden_ohm"] / current["ratio"]
-    per_mv = 720 / 2.8284271
-    return (
-        100 * per_mv / spec["voltage"][channel]["mv_per_v"],
-        1000 * per_mv / (mv_per_a * spec.get("pga", 1) * spec.get("current_scale", 1)),
-    )
-
-
-def phi(lead_deg, hertz):
-    """Phi register for a sensed current that leads by `lead_deg`: bit 15 delays the voltage, steps of 1/2.048 MHz.
-
-    Returns (register, degrees that remain beyond the chip's range of 255 steps).
-    """
-    per_step = 360 * hertz / 2048000
-    steps = min(255, int(abs(lead_deg) / per_step + 0.5))
-    done = steps * per_step if lead_deg > 0 else -steps * per_step
-    return steps | (0x8000 if lead_deg < 0 else 0), lead_deg - done if steps == 255 else 0.0
 
 
 def flags(state0, state1):
@@ -143,7 +97,6 @@ class Meter:
         self._in = bytearray(4)
         self.problem = ""
         self._setup = ()
-        self._gain = 0
         self._down = True
         self._fresh = 0
 
@@ -182,46 +135,11 @@ class Meter:
         The first `block` writes it, as does any later one after the chip has lost it. Raises ValueError for gains
         beyond the chip's registers.
         """
-        self._setup, self._rest = self._registers(correction)
+        from gridnode.setup import atm90e32
+
+        self._setup, self._rest = atm90e32.registers(self._spec, self._nominal, self._rating, correction)
         self._last = self._time.ticks_ms()
         return ("gain", "phase")
-
-    def _registers(self, correction):
-        """Address and value of the whole configuration, and the phase that is left to rotate per phase."""
-        f, v, i = self._nominal["frequency"], self._nominal["voltage"], self._rating["current"]
-        pga = {1: 0x00, 2: 0x15, 4: 0x2A}[self._spec.get("pga", 1)]
-        table = [
-            (_SAG_PEAK, 0x143F),
-            (_ZX, 0xD654),
-            (_FREQ_LO, f * 100 - 300),
-            (_FREQ_HI, f * 100 + 300),
-            (_PL_HIGH, 0x0861),
-            (_PL_LOW, 0xC468),
-            (_MMODE0, 0x0087 | (0x1000 if f == 60 else 0)),
-            (_MMODE1, pga),
-        ]
-        # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
-        table += [(_START + k, 0x1D4C if k < 3 else 0x02EE) for k in range(6)]
-        rest = []
-        for k in range(self.phases):
-            u, c = gains(self._spec, k)
-            gain_v, lead_v = correction.voltage[k]
-            gain_i, lead_i = correction.current[k]
-            u, c = round(u * gain_v), round(c * gain_i)
-            if not (0 < u < 0x10000 and 0 < c < 0x10000):
-                raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (self.id, k + 1))
-            steps, left = phi(lead_i - lead_v, f)
-            rest.append(left)
-            table += [(_UGAIN_A + 4 * k, u), (_IGAIN_A + 4 * k, c), (_PHI_A + 2 * k, steps)]
-            if not k:
-                self._gain = u
-                table += [
-                    (_SAG_TH, threshold(78 * v, u)),
-                    (_LOSS_TH, threshold(10 * v, u)),
-                    (_OV_TH, threshold(122 * v, u)),
-                    (_OI_TH, threshold(1200 * i / self._scale, c)),
-                ]
-        return table, rest
 
     def _configure(self):
         self._down = True
@@ -229,11 +147,12 @@ class Meter:
         self._time.sleep_ms(6)
         self._write(_CFG_ACCESS, 0x55AA)
         self._write(_METER_EN, 1)
-        for address, value in self._setup:
-            self._write(address, value)
-        for address, value in self._setup:
-            if self._read(address) != value:
-                raise BusError("read back %02X" % address)
+        setup = self._setup
+        for k in range(0, len(setup), 2):
+            self._write(setup[k], setup[k + 1])
+        for k in range(0, len(setup), 2):
+            if self._read(setup[k]) != setup[k + 1]:
+                raise BusError("read back %02X" % setup[k])
         self._write(_INT_EN0, 0)
         self._access(frame(_INT_STATE0, 0xFFFF))
         self._access(frame(_INT_STATE1, 0xFFFF))
@@ -284,7 +203,7 @@ class Meter:
 
     def _alive(self):
         """A chip that was reset has lost its gains: no value may be taken before it is set up again."""
-        if self._read(_METER_EN) != 1 or self._read(_UGAIN_A) != self._gain:
+        if self._read(_METER_EN) != 1 or self._read(_UGAIN_A) != self._setup[1]:
             raise BusError("configuration lost")
 
     def _phase(self, values, k):

@@ -21,16 +21,6 @@ _GAP_PAIRS = 4  # a step longer than this many pairs spoils the cycle
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
 
 
-def sine():
-    """One cycle of the reference, array('h', 256), amplitude 8192."""
-    return array("h", (round(8192 * math.sin(math.pi * k / 128)) for k in range(256)))
-
-
-def design_table(adc):
-    """Linearisation of a typical converter of the board, array('H', 129): a unit's own table replaces it."""
-    return array("H", (round(10 * (adc["offset_mv"] + adc["mv_per_count"] * 32 * k)) for k in range(129)))
-
-
 def _covariance(s, at, a, b, scale=1):
     # Exact in integers: only the quotient is a float of 24 bits.
     n = s[w.PAIRS]
@@ -92,7 +82,9 @@ def pair(s, v_per_mv, a_per_mv, lead_deg, noise, floor, values):
     values["reactive_power"] = q_true * scale_v * scale_i
 
 
-class _Channel:
+class Channel:
+    """One input of the converter; `offset` is its bias in 0.1 mV, which follows the mean."""
+
     def __init__(self, adc, unit_per_mv, bias_mv):
         self.read = adc.read
         self.unit_per_mv = unit_per_mv
@@ -114,7 +106,6 @@ class Meter:
         self._adc = profile["board"]["adc"]
         self._machine = machine
         self._time = time
-        self._sine = sine()
         self._partial = array("i", [0] * w.RESULTS)
         self._results = array("i", [0] * w.RESULTS)
         self._parameters = array("i", [0] * w.PARAMETERS)
@@ -123,18 +114,16 @@ class Meter:
 
     def start(self, correction):
         """Set up the converter, learn bias and pair rate; returns what of `correction` is applied here."""
-        self._table = correction.adc_table or design_table(self._adc)
-        self._leads = [
-            lead - correction.voltage[min(k, len(correction.voltage) - 1)][1]
-            for k, (_, lead) in enumerate(correction.current)
-        ]
-        low, high = self._adc["range_mv"]
-        p = self._parameters
-        p[w.COUNT_LOW], p[w.COUNT_HIGH] = self._count(10 * low), self._count(10 * high)
-        self._voltage = [self._open(c, 1 / c["mv_per_v"]) for c in self._spec["voltage"]]
-        self._current = [self._open(c, c["ratio"] / (1000 * c["burden_ohm"])) for c in self._spec["current"]]
-        amplitude = 14.14 * self._nominal["voltage"] * self._spec["voltage"][0]["mv_per_v"]
-        p[w.HYSTERESIS] = int(amplitude * 0.08)
+        from gridnode.setup import ct
+
+        spec, p = self._spec, self._parameters
+        self._table = correction.adc_table or ct.design_table(self._adc)
+        self._sine = ct.sine()
+        self._leads = ct.leads(correction)
+        self._voltage = ct.voltages(self._machine, spec)
+        self._current = ct.currents(self._machine, spec)
+        amplitude = 1.414 * self._nominal["voltage"] * spec["voltage"][0]["mv_per_v"]
+        ct.limits(p, self._table, self._adc, amplitude)
         self._rate(2 * self._adc["conversion_us"])
         p[w.CYCLES] = 5
         self._sample(0)
@@ -142,17 +131,6 @@ class Meter:
         p[w.CYCLES] = max(1, _CYCLES * self._nominal["frequency"] // (50 * self.phases))
         self._last = self._time.ticks_ms()
         return ("adc", "phase")
-
-    def _open(self, channel, unit_per_mv):
-        adc = self._machine.ADC(self._machine.Pin(channel["adc"]))
-        adc.atten(self._machine.ADC.ATTN_11DB)
-        return _Channel(adc, unit_per_mv, channel.get("bias_mv", 1650))
-
-    def _count(self, tenth_mv):
-        for k in range(128):
-            if self._table[k + 1] > tenth_mv:
-                break
-        return 32 * k + 32 * (tenth_mv - self._table[k]) // max(1, self._table[k + 1] - self._table[k])
 
     def _rate(self, pair_us):
         """Limits and reference step for pairs that take `pair_us`."""

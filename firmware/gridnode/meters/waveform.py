@@ -25,7 +25,10 @@ PAIRS_MAX = const(7)  # most pairs before a cycle is closed without a crossing
 GAP_US = const(8)  # a longer step between two pairs spoils the cycle
 COUNT_LOW = const(9)  # counts outside COUNT_LOW..COUNT_HIGH are saturated
 COUNT_HIGH = const(10)
-PARAMETERS = const(11)
+FACTORS = const(11)  # the kernel's own, BIAS above their value: v[n], v[n-1], v[n-2], sine, cosine; current likewise
+PARAMETERS = const(21)
+
+BIAS = const(0x8000)  # a 64-bit VM reads what lies in an array as unsigned
 
 # Results, array('i'), of the complete cycles of one call.
 PAIRS = const(0)
@@ -38,17 +41,17 @@ SATURATED_V = const(6)  # samples outside the counts; this and what follows is s
 SATURATED_I = const(7)
 SUM_V = const(8)
 SUM_I = const(9)
-V0 = const(10)  # v[n]*v[n], low and high half; the others follow in pairs
+V0 = const(10)  # v[n]*v[n], low and high half; products with the other FACTORS follow in pairs
 V1 = const(12)  # v[n]*v[n-1]
 V2 = const(14)
-I0 = const(16)
-I1 = const(18)
-I2 = const(20)
-VI = const(22)  # (v[n] + v[n+1]) * i[n]: twice the power, the skew of half a pair removed
-V_SIN = const(24)
-V_COS = const(26)
-I_SIN = const(28)
-I_COS = const(30)
+V_SIN = const(16)
+V_COS = const(18)
+I0 = const(20)
+I1 = const(22)
+I2 = const(24)
+I_SIN = const(26)
+I_COS = const(28)
+VI = const(30)  # (v[n] + v[n+1]) * i[n]: twice the power, the skew of half a pair removed
 RESULTS = const(32)
 
 
@@ -66,21 +69,14 @@ def sample(calls, parameters, table, sine, partial, results):
     calls: (read voltage count, read current count, ticks_us); table: array('H', 129), 0.1 mV at every 32nd count;
     sine: array('h', 256), amplitude 8192; partial, results: array('i', RESULTS), the caller clears results.
     """
-    read_v = calls[0]
-    read_i = calls[1]
     ticks = calls[2]
     p = ptr32(parameters)
     lin = ptr16(table)
     wave = ptr16(sine)
     c = ptr32(partial)
     s = ptr32(results)
-    offset_v = p[OFFSET_V]
-    offset_i = p[OFFSET_I]
     arm = 0 - p[HYSTERESIS]
-    step = p[STEP]
     gap = p[GAP_US]
-    low = p[COUNT_LOW]
-    high = p[COUNT_HIGH]
     budget = p[PAIRS_MAX] * (p[CYCLES] + 3)
     left = p[CYCLES]
     locked = 0  # a crossing began the current cycle
@@ -89,39 +85,40 @@ def sample(calls, parameters, table, sine, partial, results):
     limit = p[PAIRS_MAX]
     n = 0
     phase = 0
-    v1 = 0
-    v2 = 0
-    i1 = 0
-    i2 = 0
     began = 0
     last = int(ticks()) & 0x3FFFFFFF
     k = 0
     while k < RESULTS:
         c[k] = 0
         k += 1
+    k = FACTORS
+    while k < PARAMETERS:
+        p[k] = BIAS
+        k += 1
     while left > 0 and budget > 0:
         budget -= 1
+        v1 = p[FACTORS] - BIAS
+        i1 = p[FACTORS + 5] - BIAS
         now = int(ticks()) & 0x3FFFFFFF
-        raw = int(read_v()) & 0xFFF
-        if raw < low or raw > high:
-            c[SATURATED_V] += 1
-        k = raw >> 5
-        v0 = lin[k]
-        v0 = v0 + (((lin[k + 1] - v0) * (raw & 31)) >> 5) - offset_v
-        raw = int(read_i()) & 0xFFF
-        if raw < low or raw > high:
-            c[SATURATED_I] += 1
-        k = raw >> 5
-        i0 = lin[k]
-        i0 = i0 + (((lin[k + 1] - i0) * (raw & 31)) >> 5) - offset_i
-        if v0 > 20000:
-            v0 = 20000
-        elif v0 < -20000:
-            v0 = -20000
-        if i0 > 20000:
-            i0 = 20000
-        elif i0 < -20000:
-            i0 = -20000
+        j = 0
+        f = FACTORS
+        while j < 2:  # voltage, current
+            raw = int(calls[j]()) & 0xFFF
+            if raw < p[COUNT_LOW] or raw > p[COUNT_HIGH]:
+                c[SATURATED_V + j] += 1
+            k = raw >> 5
+            x = lin[k]
+            x = x + (((lin[k + 1] - x) * (raw & 31)) >> 5) - p[OFFSET_V + j]
+            if x > 20000:
+                x = 20000
+            elif x < -20000:
+                x = -20000
+            p[f + 2] = p[f + 1]
+            p[f + 1] = p[f]
+            p[f] = x + BIAS
+            f += 5
+            j += 1
+        v0 = p[FACTORS] - BIAS
         dt = (now - last) & 0x3FFFFFFF
         if dt > gap:
             spoilt = 1
@@ -183,47 +180,21 @@ def sample(calls, parameters, table, sine, partial, results):
                 locked = 0
                 limit = p[PAIRS_NOMINAL]
         n += 1
+        j = phase >> 16
+        phase = (phase + p[STEP]) & 0xFFFFFF
+        at = V0
+        f = FACTORS
+        while f < PARAMETERS:
+            p[f + 3] = wave[j] & 0xFFFF ^ BIAS
+            p[f + 4] = wave[(j + 64) & 255] & 0xFFFF ^ BIAS
+            x = p[f] - BIAS
+            k = f
+            f += 5
+            while k < f:
+                m = x * (p[k] - BIAS)
+                c[at] += m & 0x3FFF
+                c[at + 1] += m >> 14
+                at += 2
+                k += 1
         c[SUM_V] += v0
-        c[SUM_I] += i0
-        m = v0 * v0
-        c[V0] += m & 0x3FFF
-        c[V0 + 1] += m >> 14
-        m = v0 * v1
-        c[V1] += m & 0x3FFF
-        c[V1 + 1] += m >> 14
-        m = v0 * v2
-        c[V2] += m & 0x3FFF
-        c[V2 + 1] += m >> 14
-        m = i0 * i0
-        c[I0] += m & 0x3FFF
-        c[I0 + 1] += m >> 14
-        m = i0 * i1
-        c[I1] += m & 0x3FFF
-        c[I1 + 1] += m >> 14
-        m = i0 * i2
-        c[I2] += m & 0x3FFF
-        c[I2 + 1] += m >> 14
-        k = phase >> 16
-        w = wave[k]
-        if w > 0x7FFF:
-            w -= 0x10000
-        m = v0 * w
-        c[V_SIN] += m & 0x3FFF
-        c[V_SIN + 1] += m >> 14
-        m = i0 * w
-        c[I_SIN] += m & 0x3FFF
-        c[I_SIN + 1] += m >> 14
-        w = wave[(k + 64) & 255]
-        if w > 0x7FFF:
-            w -= 0x10000
-        m = v0 * w
-        c[V_COS] += m & 0x3FFF
-        c[V_COS + 1] += m >> 14
-        m = i0 * w
-        c[I_COS] += m & 0x3FFF
-        c[I_COS + 1] += m >> 14
-        phase = (phase + step) & 0xFFFFFF
-        v2 = v1
-        v1 = v0
-        i2 = i1
-        i1 = i0
+        c[SUM_I] += x

@@ -1,0 +1,82 @@
+"""Register values of an ATM90E32AS for its place: Atmel-46003 datasheet, Atmel-46103 application note."""
+
+from array import array
+from micropython import const
+
+_SAG_PEAK = const(0x05)
+_OV_TH = const(0x06)
+_ZX = const(0x07)
+_SAG_TH = const(0x08)
+_LOSS_TH = const(0x09)
+_OI_TH = const(0x0B)
+_FREQ_LO = const(0x0C)
+_FREQ_HI = const(0x0D)
+_PL_HIGH = const(0x31)
+_PL_LOW = const(0x32)
+_MMODE0 = const(0x33)
+_MMODE1 = const(0x34)
+_START = const(0x35)  # P, Q, S start thresholds, then one phase's
+_PHI_A = const(0x48)
+_UGAIN_A = const(0x61)
+_IGAIN_A = const(0x62)
+
+
+def threshold(value_lsb, gain):
+    """Sag and over-voltage or -current threshold: RMS register value * sqrt2 * 2^14 / gain, at most 0xFFFF."""
+    return min(0xFFFF, int(value_lsb * 1.41421356 * 16384 / gain))
+
+
+def gains(spec, channel):
+    """Design gains (U, I) of one phase before calibration.
+
+    The converter's full scale is 720 mV rms, where the RMS registers read 2 sqrt2 times the gain (threshold formula
+    of the datasheet, 3.7.2): U in 0.01 V, I in mA divided by `current_scale`.
+    """
+    current = spec["current"][channel]
+    mv_per_a = 1000 * current["burden_ohm"] / current["ratio"]
+    per_mv = 720 / 2.8284271
+    return (
+        100 * per_mv / spec["voltage"][channel]["mv_per_v"],
+        1000 * per_mv / (mv_per_a * spec.get("pga", 1) * spec.get("current_scale", 1)),
+    )
+
+
+def phi(lead_deg, hertz):
+    """Phi register for a sensed current that leads by `lead_deg`: bit 15 delays the voltage, steps of 1/2.048 MHz.
+
+    Returns (register, degrees that remain beyond the chip's range of 255 steps).
+    """
+    per_step = 360 * hertz / 2048000
+    steps = min(255, int(abs(lead_deg) / per_step + 0.5))
+    done = steps * per_step if lead_deg > 0 else -steps * per_step
+    return steps | (0x8000 if lead_deg < 0 else 0), lead_deg - done if steps == 255 else 0.0
+
+
+def registers(spec, nominal, rating, correction):
+    """(configuration, degrees that are left to rotate per phase); the former array('H'), address and value in turn.
+
+    The voltage gain of phase A comes first. Raises ValueError for gains beyond the chip's registers.
+    """
+    f, v, i = nominal["frequency"], nominal["voltage"], rating["current"]
+    chip = []
+    rest = []
+    for k in range(min(len(spec["voltage"]), len(spec["current"]))):
+        u, c = gains(spec, k)
+        gain_v, lead_v = correction.voltage[k]
+        gain_i, lead_i = correction.current[k]
+        u, c = round(u * gain_v), round(c * gain_i)
+        if not (0 < u < 0x10000 and 0 < c < 0x10000):
+            raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (spec["id"], k + 1))
+        steps, left = phi(lead_i - lead_v, f)
+        rest.append(left)
+        chip += (_UGAIN_A + 4 * k, u, _IGAIN_A + 4 * k, c, _PHI_A + 2 * k, steps)
+        if not k:
+            chip += (_SAG_TH, threshold(78 * v, u), _LOSS_TH, threshold(10 * v, u), _OV_TH, threshold(122 * v, u))
+            chip += (_OI_TH, threshold(1200 * i / spec.get("current_scale", 1), c))
+    chip += (_SAG_PEAK, 0x143F, _ZX, 0xD654, _FREQ_LO, f * 100 - 300, _FREQ_HI, f * 100 + 300)
+    chip += (_PL_HIGH, 0x0861, _PL_LOW, 0xC468, _MMODE0, 0x0087 | (0x1000 if f == 60 else 0))
+    chip += (_MMODE1, {1: 0x00, 2: 0x15, 4: 0x2A}[spec.get("pga", 1)])
+    # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
+    for k in range(6):
+        chip += (_START + k, 0x1D4C if k < 3 else 0x02EE)
+    return array("H", chip), rest
