@@ -32,7 +32,6 @@ class App:
         self.connection = None
         self.shadow = None
         self.topic = b""  # of what the node publishes besides its shadow
-        self._report_fields = {}  # the `reported` object, filled anew for each report
         self._token = None  # of the report that waits for its PUBACK
         self._seen = {}  # task -> uptime when it last came round
         self._row = None  # number of the row that is under way
@@ -207,27 +206,31 @@ class App:
         self._due = False
         if not windows:
             return
-        fields = self._report_fields
-        first = self.pipelines[0]
-        for pipeline, window in zip(self.pipelines, windows):
-            own = fields
-            if pipeline is not first:
-                own = fields.setdefault("meters", {}).setdefault(pipeline.meter.id, {})
-            report.meter(own, window, pipeline.ledger, timestamp)
-        fields["timestamp"] = timestamp
-        fields["seq"] = first.ledger.next_seq()
-        fields["anomaly"] = first.judge.verdict()
         c = self.connection
-        rssi = c.network.rssi() if c else None
-        fields["node"] = health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events))
         if self._token:
             c.session.withdraw(self._token)  # its text lies where the new one is going to be written
-        payload = self.shadow.report(fields)
+        out = self.shadow
+        out.begin()
+        first = self.pipelines[0]
+        out.put("timestamp", timestamp)
+        out.put("seq", first.ledger.next_seq())
+        report.meter(out, windows[0], first.ledger, timestamp)
+        if len(windows) > 1:
+            out.open("meters")
+            for pipeline, window in zip(self.pipelines[1:], windows[1:]):
+                out.open(pipeline.meter.id)
+                report.meter(out, window, pipeline.ledger, timestamp)
+                out.close()
+            out.close()
+        out.put("anomaly", first.judge.verdict())
+        rssi = c.network.rssi() if c else None
+        out.put("node", health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events)))
+        payload = out.finish()
         sys.stdout.write('{"event":"report","reported":')
-        sys.stdout.buffer.write(self.shadow.reported)
+        sys.stdout.buffer.write(out.reported)
         print("}")
         if c:
-            self._token = c.publish(self.shadow.update_topic, payload)
+            self._token = c.publish(out.update_topic, payload)
 
     async def _guarded(self, name, task, *args):
         """Run a task; one that fails is said, kept as a crash record, and started again."""

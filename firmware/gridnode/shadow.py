@@ -22,6 +22,7 @@ _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
 
 
+_SELF = ""
 _HEAD = b'{"state":{"reported":{'
 _ANSWERS = (
     b"update/accepted",
@@ -177,7 +178,9 @@ class Shadow:
         self._salt = hexlify(os.urandom(3)).decode()
         self._number = 0  # of the last update
         self._accepted = 0  # newest own update that was accepted
-        self._held = {}  # in the shadow: name -> 0, dict, or number of the update that deletes it
+        # In the shadow: name -> number of the update that carried it last (0: of an earlier life), negative the one
+        # that deletes it; a dict for an object, its own number under _SELF.
+        self._held = {}
         self._sets = {}  # name -> [value, number of the first update with it]
         self._seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
@@ -185,6 +188,8 @@ class Shadow:
         self.size = size
         self._text = memoryview(bytearray(size))  # of the last update
         self._end = 0
+        self._open = []  # of `_held`, the objects that are being written
+        self.reported = None
 
     # -- reported
 
@@ -202,17 +207,69 @@ class Shadow:
                 return True
         return False
 
-    def report(self, fields):
-        """Payload of an update, a memoryview that is valid until the next one: `fields` (nested dicts; None means
-        no longer held), what `set` left, nulls. Raises ValueError if it is longer than `size`.
-
-        Values: bool, int, float, str, dict, list, or an object with `json()` that returns a
-        number's text.
-        """
+    def begin(self):
+        """Begin an update. It is written straight into the buffer: `put`, `open` and `close`, then `finish`."""
         self._number += 1
         self._end = 0
-        self._put(_HEAD)
-        self._merge(fields, self._held)
+        self._open = [self._held]
+        self._write(_HEAD)
+
+    def put(self, name, value):
+        """Report a value: bool, int, float, str, dict, list; None, NaN and an object without values are left out.
+
+        Raises ValueError if the update gets longer than `size`.
+        """
+        if _absent(value):
+            return
+        if isinstance(value, dict):
+            self.open(name)
+            for key in value:
+                self.put(key, value[key])
+            self.close()
+        else:
+            self._open[-1][name] = self._number
+            self._name(name)
+            self._dump(value)
+
+    def fixed(self, name, thousandths):
+        """Report an integer of thousandths with all its digits (float32 has seven)."""
+        self._open[-1][name] = self._number
+        self._name(name)
+        self._write(b"%d.%03d" % (thousandths // 1000, thousandths % 1000))
+
+    def open(self, name):
+        """Begin an object; what follows up to `close` belongs to it."""
+        held = self._open[-1]
+        below = held.get(name)
+        if not isinstance(below, dict):
+            below = held[name] = {}
+        below[_SELF] = self._number
+        self._open.append(below)
+        self._name(name)
+        self._write(b"{")
+
+    def close(self):
+        """End an object; what it held and this update has not repeated becomes null."""
+        held = self._open.pop()
+        for name in list(held):
+            state = held[name]
+            number = state.get(_SELF, 0) if isinstance(state, dict) else state
+            if number == self._number or name == _SELF:
+                continue
+            if number >= 0:
+                held[name] = -self._number
+            elif -number <= self._accepted:
+                del held[name]
+                continue
+            self._name(name)
+            self._write(b"null")
+        self._write(b"}")
+
+    def finish(self):
+        """Payload of the update, what `set` left included: a memoryview, valid until the next `begin`.
+
+        `reported` is the object in it.
+        """
         for name in list(self._sets):
             entry = self._sets[name]
             if entry[1] and entry[1] <= self._accepted:
@@ -221,73 +278,43 @@ class Shadow:
             entry[1] = entry[1] or self._number
             self._name(name)
             self._dump(entry[0])
-        self.reported = self._text[len(_HEAD) - 1 : self._end + 1]
-        self._put(b'}},"clientToken":"%s-%d"}' % (self._salt, self._number))
+        self.close()
+        self.reported = self._text[len(_HEAD) - 1 : self._end]
+        self._write(b'},"clientToken":"%s-%d"}' % (self._salt, self._number))
         return self._text[: self._end]
 
     def get_request(self):
         """Payload that asks for the document."""
         return b'{"clientToken":"%s"}' % self._salt.encode()
 
-    def _merge(self, fields, held):
-        """Write the members of one object, nulls included."""
-        for name in fields:
-            value = fields[name]
-            if _absent(value):
-                continue
-            if isinstance(value, dict):
-                below = held.get(name)
-                if not isinstance(below, dict):
-                    below = held[name] = {}
-                self._name(name)
-                self._put(b"{")
-                self._merge(value, below)
-                self._put(b"}")
-            else:
-                held[name] = 0
-                self._name(name)
-                self._dump(value)
-        for name in list(held):
-            if _absent(fields.get(name)):
-                number = held[name]
-                if number and not isinstance(number, dict) and number <= self._accepted:
-                    del held[name]
-                    continue
-                self._name(name)
-                self._put(b"null")
-                if not number or isinstance(number, dict):
-                    held[name] = self._number
-
     def _dump(self, value):
         """Write a value; what is no number becomes null."""
         if isinstance(value, dict):
-            self._put(b"{")
+            self._write(b"{")
             for name in value:
                 self._name(name)
                 self._dump(value[name])
-            self._put(b"}")
+            self._write(b"}")
         elif isinstance(value, (list, tuple)):
-            self._put(b"[")
+            self._write(b"[")
             for item in value:
                 self._comma()
                 self._dump(item)
-            self._put(b"]")
-        elif hasattr(value, "json"):
-            self._put(value.json().encode())
+            self._write(b"]")
         elif isinstance(value, float) and not _absent(value):
-            self._put(b"%.7g" % value)  # without the digits that rounding left behind
+            self._write(b"%.7g" % value)  # without the digits that rounding left behind
         else:
-            self._put(json.dumps(None if _absent(value) else value).encode())
+            self._write(json.dumps(None if _absent(value) else value).encode())
 
     def _name(self, name):
         self._comma()
-        self._put(b"%s:" % json.dumps(name))
+        self._write(b"%s:" % json.dumps(name))
 
     def _comma(self):
         if self._text[self._end - 1] not in b"{[":
-            self._put(b",")
+            self._write(b",")
 
-    def _put(self, data):
+    def _write(self, data):
         end = self._end + len(data)
         if end > self.size:
             raise ValueError("report longer than %d bytes" % self.size)
