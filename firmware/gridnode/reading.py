@@ -6,6 +6,7 @@ reason in `quality`. Nothing here knows of any other room.
 """
 
 import math
+from array import array
 
 STALE = "stale"
 SATURATED = "saturated"
@@ -27,6 +28,7 @@ NAMES = {
     "humidity": ("h", 1),
 }
 
+_ORDER = tuple(NAMES)
 _RMS = ("voltage", "current")
 _DERIVED = ("power_factor",)
 _SUMMED = ("power", "reactive_power", "apparent_power")
@@ -139,8 +141,9 @@ class Window:
         self.reading = Reading(meter, phases)
         self.extremes = extremes
         self.spoilt = spoilt
-        self.sums = [{} for _ in self.reading.at]
-        self.weights = [{} for _ in self.reading.at]
+        size = len(_ORDER) * len(self.reading.at)
+        self.sums = array("f", [0] * size)
+        self.weights = array("i", [0] * size)  # ms
         self.bad = {}
         self.restart()
 
@@ -151,9 +154,8 @@ class Window:
         self.count = 0
         self.bad.clear()
         self.reading.quality.clear()
-        for table in self.sums + self.weights:
-            for name in table:
-                table[name] = 0
+        for i in range(len(self.sums)):
+            self.sums[i] = self.weights[i] = 0
         self.reading.min = {}
         self.reading.max = {}
 
@@ -163,18 +165,17 @@ class Window:
         self.ms += ms
         self.covered_ms += reading.covered_ms
         self.count += 1
+        i = 0
         for k, values in enumerate(reading.at):
-            sums = self.sums[k]
-            weights = self.weights[k]
-            for name in values:
-                value = values[name]
-                if value is None:
-                    value = weight = 0
-                else:
-                    weight = ms
-                    value = value * value * ms if name in _RMS and not (k == 0 and reading.phases > 1) else value * ms
-                sums[name] = sums.get(name, 0) + value
-                weights[name] = weights.get(name, 0) + weight
+            known = self.reading.at[k]
+            for name in _ORDER:
+                value = values.get(name)
+                if name in values:
+                    known.setdefault(name)
+                if value is not None:
+                    self.sums[i] += value * ms * (value if self._squared(k, name) else 1)
+                    self.weights[i] += ms
+                i += 1
         for name in reading.quality:
             self.bad[name] = self.bad.get(name, 0) + ms
             self.reading.quality[name] = reading.quality[name]
@@ -183,6 +184,9 @@ class Window:
             if value is not None:
                 self._extreme(self.reading.min, name, reading.min.get(name, value), -1)
                 self._extreme(self.reading.max, name, reading.max.get(name, value), 1)
+
+    def _squared(self, k, name):
+        return name in _RMS and (k > 0 or self.reading.phases == 1)
 
     @staticmethod
     def _extreme(table, name, value, sign):
@@ -195,18 +199,19 @@ class Window:
         out.ms = self.ms
         out.covered_ms = self.covered_ms
         out.timestamp = timestamp
-        for k, sums in enumerate(self.sums):
-            values = out.at[k]
-            for name in sums:
-                weight = self.weights[k][name]
-                if not weight or self.bad.get(signal(k, name), 0) > self.spoilt * self.ms:
-                    values[name] = None
-                elif name in _DERIVED:
-                    values[name] = None  # from the averages, below
-                elif name in _RMS and not (k == 0 and out.phases > 1):
-                    values[name] = math.sqrt(sums[name] / weight)
+        i = 0
+        for k, values in enumerate(out.at):
+            for name in _ORDER:
+                weight = self.weights[i]
+                if not weight or name in _DERIVED or self.bad.get(signal(k, name), 0) > self.spoilt * self.ms:
+                    mean = None  # what is derived comes from the averages, below
                 else:
-                    values[name] = sums[name] / weight
+                    mean = self.sums[i] / weight
+                    if self._squared(k, name):
+                        mean = math.sqrt(mean)
+                if name in values:
+                    values[name] = mean
+                i += 1
         # A short disturbance costs its own time only: the value stands and needs no reason.
         for name in list(out.quality):
             if self.bad[name] <= self.spoilt * self.ms:

@@ -75,7 +75,7 @@ def _link(app, thing, settings):
         clock.Sntp(ntp["server"], ntp["port"], ntp["resync_s"]),
         keepalive=mqtt["keepalive_s"],
         will=(app.topic + b"status", b'{"status":"offline"}'),
-        size=app.shadow.size + 512,
+        size=app.shadow.size + 256,
     )
     app.join(connection)
 
