@@ -31,10 +31,10 @@ class Ledger:
         self.recovered = "none"
         self.lost_ms = 0  # time without power values
         self._limit_w = limit_w
-        self._total = [[0, 0] for _ in range(2 * channels)]
-        self._retained = retained
-        self._record = record
-        self._path = path
+        self.total = [[0, 0] for _ in range(2 * channels)]
+        self.retained = retained
+        self.record = record
+        self.path = path
         self._since_retain = self._since_checkpoint = 0
 
     def load(self):
@@ -43,46 +43,16 @@ class Ledger:
         The sequence numbers that a checkpoint reserved are used up by the start that reads it: a new one is written
         before the first of them is given out.
         """
-        best = None
-        if self._retained:
-            best = self._parse(self._retained.read(self._record))
-            self.recovered = "rtc"
-        if best is None:
-            self.recovered = "flash"
-            for name in (self._path, self._path + ".prev"):
-                try:
-                    with open(name, "rb") as f:
-                        record = f.read()
-                except OSError:
-                    continue
-                if len(record) > 4 and storage.crc(record[4:]) == struct.unpack("<I", record)[0]:
-                    best = self._parse(record[4:])
-                    if best:
-                        break
-        if best is None:
-            self.recovered = "none"
-        else:
-            self.seq, self._total = best
-        if self.recovered != "rtc":
-            try:
-                self.checkpoint()
-            except (storage.StorageError, OSError):
-                pass  # a node with a broken flash still measures
+        from gridnode.setup import energy
+
+        energy.load(self)
 
     def _pack(self, seq):
         # 5 bytes of mWh hold 1.1 GWh, which no rating here reaches in its life.
         data = seq.to_bytes(4, "little")
-        for mwh, rest in self._total:
+        for mwh, rest in self.total:
             data += mwh.to_bytes(7, "little") + rest.to_bytes(3, "little")
         return data
-
-    def _parse(self, data):
-        if not data or len(data) != 4 + 10 * len(self._total):
-            return None
-        total = []
-        for k in range(4, len(data), 10):
-            total.append([int.from_bytes(data[k : k + 7], "little"), int.from_bytes(data[k + 7 : k + 10], "little")])
-        return int.from_bytes(data[:4], "little"), total
 
     def account(self, reading):
         """Add a corrected reading: the chip's counters where it has them, else power times the measured interval."""
@@ -118,14 +88,14 @@ class Ledger:
             self._bump(way, uj)
 
     def _bump(self, index, uj):
-        total = self._total[index]
+        total = self.total[index]
         rest = total[1] + uj
         total[0] += rest // _UJ
         total[1] = rest % _UJ
 
     def mwh(self, k, way):
         """Total of entry k of `Reading.at` in mWh; way 0 import, 1 export."""
-        return self._total[2 * k + way][0]
+        return self.total[2 * k + way][0]
 
     def next_seq(self):
         """A sequence number that was never used before."""
@@ -135,13 +105,13 @@ class Ledger:
     def retain(self):
         """Write the totals to RTC memory."""
         self._since_retain = 0
-        if self._retained:
-            self._retained.write(self._record, self._pack(self.seq))
+        if self.retained:
+            self.retained.write(self.record, self._pack(self.seq))
 
     def checkpoint(self):
         """Write the totals to flash, with a reserve of sequence numbers; raises StorageError when flash is full."""
         self.retain()
         self._since_checkpoint = 0
         data = self._pack(self.seq + _RESERVE)
-        storage.write(self._path + ".tmp2", struct.pack("<I", storage.crc(data)) + data)
-        storage.promote(self._path + ".tmp2", self._path)
+        storage.write(self.path + ".tmp2", struct.pack("<I", storage.crc(data)) + data)
+        storage.promote(self.path + ".tmp2", self.path)

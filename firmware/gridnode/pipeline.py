@@ -1,25 +1,14 @@
 """The way of one meter's readings: measure, correct, account, judge, average into rows and reports."""
 
-from gridnode import anomaly, energy, reading
-
 
 class Pipeline:
     """One meter and everything its readings pass; raises ValueError for a profile that cannot be wired."""
 
     def __init__(self, spec, profile, stored, machine, time, retained, record, primary):
-        from gridnode.setup import calibration
+        """stored: the calibration file or None; record: number of the meter's record in `retained`."""
+        from gridnode.setup import pipeline
 
-        self.meter = load_meter(spec, profile, machine, time)
-        self.correction = calibration.correction(spec, stored)
-        # What the wires can carry, with room for a swell: more is no energy but a fault.
-        limit_w = profile["nominal"]["voltage"] * profile["rating"]["current"] * 1.5 * self.meter.phases
-        path = energy.PATH if primary else "/data/energy-%s.bin" % spec["id"]
-        self.ledger = energy.Ledger(len(self.meter.reading.at), limit_w, retained, record, path)
-        self.ledger.load()
-        self.judge = anomaly.Judge(profile.get("limits", {}) if primary else {}, self.meter.phases)
-        extremes = profile.get("report", {}).get("extremes", ()) if primary else ()
-        self.row = reading.Window(spec["id"], self.meter.phases, extremes)
-        self.report = reading.Window(spec["id"], self.meter.phases, extremes)
+        pipeline.furnish(self, spec, profile, stored, machine, time, retained, record, primary)
 
     def start(self):
         """Hand the correction to the meter."""
@@ -42,13 +31,3 @@ class Pipeline:
     def latest(self):
         """Window for a report out of turn: the row that is under way, or the report's rows so far."""
         return self.row if self.row.count else self.report
-
-
-def load_meter(spec, profile, machine, time):
-    """The meter of one profile entry; its driver is the module of that name in gridnode.meters."""
-    name = "gridnode.meters." + spec["driver"]
-    try:
-        module = __import__(name, None, None, ("Meter",))
-    except ImportError:
-        raise ValueError("no driver %r" % spec["driver"])
-    return module.Meter(spec, profile, machine, time)

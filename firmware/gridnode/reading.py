@@ -144,7 +144,8 @@ class Window:
         size = len(_ORDER) * len(self.reading.at)
         self.sums = array("f", [0] * size)
         self.weights = array("i", [0] * size)  # ms
-        self.bad = {}
+        self.bad = {}  # signal -> ms with a reason
+        self.quality = {}
         self.restart()
 
     def restart(self):
@@ -153,11 +154,11 @@ class Window:
         self.covered_ms = 0
         self.count = 0
         self.bad.clear()
-        self.reading.quality.clear()
+        self.quality.clear()
         for i in range(len(self.sums)):
             self.sums[i] = self.weights[i] = 0
-        self.reading.min = {}
-        self.reading.max = {}
+        self.min = {}
+        self.max = {}
 
     def add(self, reading):
         """Add a reading of `reading.ms` milliseconds."""
@@ -178,12 +179,12 @@ class Window:
                 i += 1
         for name in reading.quality:
             self.bad[name] = self.bad.get(name, 0) + ms
-            self.reading.quality[name] = reading.quality[name]
+            self.quality[name] = reading.quality[name]
         for name in self.extremes:
             value = reading.at[0].get(name)
             if value is not None:
-                self._extreme(self.reading.min, name, reading.min.get(name, value), -1)
-                self._extreme(self.reading.max, name, reading.max.get(name, value), 1)
+                self._extreme(self.min, name, reading.min.get(name, value), -1)
+                self._extreme(self.max, name, reading.max.get(name, value), 1)
 
     def _squared(self, k, name):
         return name in _RMS and (k > 0 or self.reading.phases == 1)
@@ -194,7 +195,7 @@ class Window:
             table[name] = value
 
     def finish(self, timestamp):
-        """The reading of this window; valid until `restart`."""
+        """The reading of this window; valid until `restart`, or until a window that shares `reading` is finished."""
         out = self.reading
         out.ms = self.ms
         out.covered_ms = self.covered_ms
@@ -213,9 +214,10 @@ class Window:
                     values[name] = mean
                 i += 1
         # A short disturbance costs its own time only: the value stands and needs no reason.
-        for name in list(out.quality):
+        for name in list(self.quality):
             if self.bad[name] <= self.spoilt * self.ms:
-                del out.quality[name]
+                del self.quality[name]
+        out.quality, out.min, out.max = self.quality, self.min, self.max
         out.derive()
         return out
 

@@ -23,7 +23,7 @@ def test_small_power_on_a_large_total_is_not_lost():
     end = setup()
     try:
         book = ledger()
-        book._total[0] = [10**9 * 20, 0]
+        book.total[0] = [10**9 * 20, 0]
         for _ in range(5 * 3600):
             book.account(block(100.0))
     finally:

@@ -4,8 +4,7 @@ import gc
 import json
 
 from gridnode import anomaly, energy, reading, report, shadow
-from gridnode.anomaly.rules import Range
-from gridnode.setup import calibration
+from gridnode.setup import calibration, rules
 
 LIMITS = {
     "voltage": {"low": 207, "high": 253, "hysteresis": 2, "priority": 2},
@@ -55,13 +54,13 @@ def test_missing_values_change_nothing():
 
 
 def test_families_and_single_phases():
-    assert [r.signal for r in Range.of("v", {}, 3)] == ["v1", "v2", "v3"]
-    assert [r.signal for r in Range.of("v", {}, 1)] == ["voltage"]
-    assert [r.signal for r in Range.of("i2", {}, 3)] == ["i2"]
-    assert [r.signal for r in Range.of("voltage", {}, 3)] == ["voltage"]
+    assert [r.signal for r in rules.ranges("v", {}, 3)] == ["v1", "v2", "v3"]
+    assert [r.signal for r in rules.ranges("v", {}, 1)] == ["voltage"]
+    assert [r.signal for r in rules.ranges("i2", {}, 3)] == ["i2"]
+    assert [r.signal for r in rules.ranges("voltage", {}, 3)] == ["voltage"]
     for bad in ("v4", "x", "v0", "voltagge"):
         try:
-            Range.of(bad, {}, 3)
+            rules.ranges(bad, {}, 3)
         except ValueError:
             continue
         raise AssertionError(bad)
@@ -144,7 +143,7 @@ def test_gains_and_phase_where_the_meter_applied_none():
 
 def test_report_has_field_names_and_all_digits_of_the_energy():
     book = energy.Ledger(1, 20000)
-    book._total[0][0] = 123456789123
+    book.total[0][0] = 123456789123
     w = reading.Window("main")
     x = block(voltage=230.12345, current=None, power=-0.04)
     x.quality["current"] = "saturated"

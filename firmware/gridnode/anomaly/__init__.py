@@ -1,7 +1,5 @@
 """Judges readings: what is wrong, how sure, since when. Rules now; statistics and models are further layers."""
 
-from gridnode.anomaly.rules import Range
-
 
 class Change:
     """An alarm that was raised or cleared."""
@@ -18,9 +16,11 @@ class Judge:
     """Verdict on the readings of one meter; `limits` is the profile's table."""
 
     def __init__(self, limits, phases):
+        from gridnode.setup import rules
+
         self.rules = []
         for name in sorted(limits):
-            self.rules += Range.of(name, limits[name], phases)
+            self.rules += rules.ranges(name, limits[name], phases)
 
     def block(self, reading):
         """Judge one block; returns the alarms that changed."""

@@ -2,8 +2,6 @@
 
 from micropython import const
 
-from gridnode.reading import NAMES
-
 _RAISE_MS = const(600)  # outside so long in a row
 _CLEAR_MS = const(1000)  # inside, hysteresis included, so long in a row
 _UNITS = {"voltage": "V", "current": "A", "power": "W", "frequency": "Hz", "temperature": "degC", "humidity": "%"}
@@ -28,21 +26,6 @@ class Range:
         self.grade = 0.0
         self.value = None
         self._ms = 0
-
-    @classmethod
-    def of(cls, key, limit, phases):
-        """Rules for a key of the limits: a report name (`voltage`), a phase signal (`v2`) or a family (`v`)."""
-        if key in NAMES:
-            return [cls(key, 0, key, limit)]
-        for name in NAMES:
-            short = NAMES[name][0]
-            if key == short:
-                if phases == 1:
-                    return [cls(name, 0, name, limit)]
-                return [cls(short + str(k), k, name, limit) for k in range(1, phases + 1)]
-            if key[:-1] == short and key[-1:] in "123" and int(key[-1]) <= phases > 1:
-                return [cls(key, int(key[-1]), name, limit)]
-        raise ValueError("limits: no signal %r" % key)
 
     def judge(self, reading):
         """Take one value; returns True when the alarm is raised or cleared. A missing value changes nothing."""
