@@ -156,16 +156,24 @@ copyreg.pickle(GridnodeError, lambda e: (GridnodeError, (e.step, e.cause, e.acti
 def _adopt(done: Any, stop: Any) -> None:
     """Initialise a worker; the parent passes a Ctrl-C on, so that benches are cleared away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _shared.update(done=done, stop=stop)
+    _shared.update(done=done, stop=stop, parent=os.getppid())
 
 
 def _work(job: Job) -> list[Result]:
-    def step() -> None:
-        _shared["done"].put(1)
-        if _shared["stop"].is_set():
-            raise InterruptedError("stopped")
+    def orphan() -> bool:
+        return os.getppid() != _shared["parent"]
 
-    return measure(job, step)
+    def step() -> None:
+        if _shared["stop"].is_set() or orphan():
+            raise InterruptedError("stopped")
+        _shared["done"].put(1)
+
+    try:
+        return measure(job, step)
+    except InterruptedError:
+        if orphan():
+            os._exit(1)  # the bench is cleared away, and nobody waits for an answer
+        raise
 
 
 def campaign(
