@@ -14,7 +14,7 @@ _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
-_REPORT_BYTES = const(384)  # for the totals of a meter and for each phase
+_REPORT_BYTES = const(256)  # for the totals of a meter and for each phase
 _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
 
 
@@ -141,8 +141,6 @@ class App:
 
     async def _measure(self, pipeline):
         meter = pipeline.meter
-        pipeline.start()
-        rooms.forget()
         while True:
             for change in pipeline.block():
                 self._alarm(change)

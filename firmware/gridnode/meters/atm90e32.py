@@ -138,6 +138,7 @@ class Meter:
         from gridnode.setup import atm90e32
 
         self._setup, self._rest = atm90e32.registers(self._spec, self._nominal, self._rating, correction)
+        self._spec = self._nominal = self._rating = None  # all of it stands in the registers
         self._last = self._time.ticks_ms()
         return ("gain", "phase")
 

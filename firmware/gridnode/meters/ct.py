@@ -124,18 +124,20 @@ class Meter:
         self._current = ct.currents(self._machine, spec)
         amplitude = 1.414 * self._nominal["voltage"] * spec["voltage"][0]["mv_per_v"]
         ct.limits(p, self._table, self._adc, amplitude)
+        self._hertz = self._nominal["frequency"]
         self._rate(2 * self._adc["conversion_us"])
         p[w.CYCLES] = 5
         self._sample(0)
         self._follow(0)
         p[w.CYCLES] = max(1, _CYCLES * self._nominal["frequency"] // (50 * self.phases))
         self._last = self._time.ticks_ms()
+        self._spec = self._nominal = self._adc = None  # all of it is applied
         return ("adc", "phase")
 
     def _rate(self, pair_us):
         """Limits and reference step for pairs that take `pair_us`."""
         p = self._parameters
-        f = self._nominal["frequency"]
+        f = self._hertz
         nominal = 1e6 / (f * pair_us)
         p[w.PAIRS_NOMINAL] = int(nominal)
         p[w.PAIRS_MIN] = int(nominal * 0.6)
@@ -195,7 +197,7 @@ class Meter:
 
     def _slower(self, s):
         """Nominal over measured frequency: the lead of a transformer falls as its magnetising reactance rises."""
-        return self._nominal["frequency"] * s[w.SPAN_US] / (1e6 * s[w.GOOD]) if s[w.GOOD] else 1.0
+        return self._hertz * s[w.SPAN_US] / (1e6 * s[w.GOOD]) if s[w.GOOD] else 1.0
 
     def _judge(self, reading, at, s):
         if not s[w.PAIRS]:

@@ -46,6 +46,7 @@ def _wire(app, profile):
         for calibrated in (stored, None):
             try:
                 way = pipeline.Pipeline(spec, profile, calibrated, app.machine, time, app.retained, k + 1, not k)
+                way.start()
                 app.pipelines.append(way)
                 break
             except (ValueError, KeyError, OSError) as e:
