@@ -161,7 +161,7 @@ def _adopt(done: Any, stop: Any) -> None:
 
 def _work(job: Job) -> list[Result]:
     def orphan() -> bool:
-        return os.getppid() != _shared["parent"]
+        return bool(os.getppid() != _shared["parent"])
 
     def step() -> None:
         if _shared["stop"].is_set() or orphan():
