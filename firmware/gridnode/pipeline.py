@@ -2,13 +2,18 @@
 
 
 class Pipeline:
-    """One meter and everything its readings pass; raises ValueError for a profile that cannot be wired."""
+    """One meter and everything its readings pass; setup.pipeline builds it.
 
-    def __init__(self, spec, profile, stored, machine, time, retained, record, primary):
-        """stored: the calibration file or None; record: number of the meter's record in `retained`."""
-        from gridnode.setup import pipeline
+    row, report: windows that may share their reading, since either is used up before the other is finished.
+    """
 
-        pipeline.furnish(self, spec, profile, stored, machine, time, retained, record, primary)
+    def __init__(self, meter, correction, ledger, judge, row, report):
+        self.meter = meter
+        self.correction = correction
+        self.ledger = ledger
+        self.judge = judge
+        self.row = row
+        self.report = report
 
     def start(self):
         """Hand the correction to the meter."""

@@ -280,7 +280,7 @@ class Shadow:
             self._dump(entry[0])
         self.close()
         self.reported = self._text[len(_HEAD) - 1 : self._end]
-        self._write(b'},"clientToken":"%s-%d"}' % (self._salt, self._number))
+        self._write(('},"clientToken":"%s-%d"}' % (self._salt, self._number)).encode())
         return self._text[: self._end]
 
     def get_request(self):
@@ -308,7 +308,7 @@ class Shadow:
 
     def _name(self, name):
         self._comma()
-        self._write(b"%s:" % json.dumps(name))
+        self._write((json.dumps(name) + ":").encode())
 
     def _comma(self):
         if self._text[self._end - 1] not in b"{[":

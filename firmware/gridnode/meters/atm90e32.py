@@ -96,7 +96,6 @@ class Meter:
         )
         self._in = bytearray(4)
         self.problem = ""
-        self._setup = ()
         self._down = True
         self._fresh = 0
 

@@ -37,7 +37,8 @@ def connect_packet(session, clean):
     """Put the CONNECT of `session` into its link."""
     client = umqtt.MQTTClient(session.client_id, None, keepalive=session.keepalive)
     if session.will:
-        client.set_last_will(*session.will, qos=1)
+        topic, payload = session.will
+        client.set_last_will(topic, payload, qos=1)
     kept = umqtt.socket  # type: ignore[attr-defined]
     umqtt.socket = _Paper(session.link)  # type: ignore[attr-defined]
     try:

@@ -36,7 +36,7 @@ def _document(app, name, check, use, without):
 
 
 def _wire(app, profile):
-    from gridnode import pipeline
+    from gridnode.setup import pipeline
 
     stored, problem = documents.load(config.CALIBRATION)
     if problem:
@@ -45,7 +45,7 @@ def _wire(app, profile):
     for k, spec in enumerate(profile["meters"]):
         for calibrated in (stored, None):
             try:
-                way = pipeline.Pipeline(spec, profile, calibrated, app.machine, time, app.retained, k + 1, not k)
+                way = pipeline.build(spec, profile, calibrated, app.machine, time, app.retained, k + 1, not k)
                 way.start()
                 app.pipelines.append(way)
                 break

@@ -1,24 +1,29 @@
-"""Builds the parts of a pipeline for one meter of the profile."""
+"""Builds the pipeline of a meter."""
 
 from gridnode import anomaly, energy, reading
+from gridnode.pipeline import Pipeline
 from gridnode.setup import calibration
 
 
-def furnish(pipeline, spec, profile, stored, machine, time, retained, record, primary):
-    """Give `pipeline` its meter and all that its readings pass. Raises ValueError for what cannot be wired."""
-    meter = pipeline.meter = _load_meter(spec, profile, machine, time)
+def build(spec, profile, stored, machine, time, retained, record, primary):
+    """The pipeline of one entry of the profile's meters.
+
+    stored: the calibration file or None; record: number of the meter's record in `retained`; primary: the limits
+    and the report's settings are its. Raises ValueError for what cannot be wired.
+    """
+    meter = _load_meter(spec, profile, machine, time)
     phases = meter.phases
-    pipeline.correction = calibration.correction(spec, stored)
     # What the wires can carry, with room for a swell: more is no energy but a fault.
     limit_w = profile["nominal"]["voltage"] * profile["rating"]["current"] * 1.5 * phases
     path = energy.PATH if primary else "/data/energy-%s.bin" % spec["id"]
-    pipeline.ledger = energy.Ledger(len(meter.reading.at), limit_w, retained, record, path)
-    pipeline.ledger.load()
-    pipeline.judge = anomaly.Judge(profile.get("limits", {}) if primary else {}, phases)
+    ledger = energy.Ledger(len(meter.reading.at), limit_w, retained, record, path)
+    ledger.load()
+    judge = anomaly.Judge(profile.get("limits", {}) if primary else {}, phases)
     extremes = profile.get("report", {}).get("extremes", ()) if primary else ()
-    pipeline.row = reading.Window(spec["id"], phases, extremes)
-    pipeline.report = reading.Window(spec["id"], phases, extremes)
-    pipeline.report.reading = pipeline.row.reading  # either is used up before the other is finished
+    row = reading.Window(spec["id"], phases, extremes)
+    report = reading.Window(spec["id"], phases, extremes)
+    report.reading = row.reading
+    return Pipeline(meter, calibration.correction(spec, stored), ledger, judge, row, report)
 
 
 def _load_meter(spec, profile, machine, time):

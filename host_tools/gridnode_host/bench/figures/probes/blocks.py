@@ -11,7 +11,8 @@ import math
 import sys
 from collections import deque
 
-from gridnode import pipeline, storage
+from gridnode import storage
+from gridnode.setup import pipeline
 
 _PAIRS = 12 * 278
 _RUNS = 5
@@ -136,7 +137,7 @@ def main():
     converter = Converter(time.ticks)
     converter.refill()
     spec, machine = profile["meters"][0], Machine(converter)
-    way = pipeline.Pipeline(spec, profile, None, machine, time, Retained(), 1, True)
+    way = pipeline.build(spec, profile, None, machine, time, Retained(), 1, True)
     way.start()
     result = {"meter": [], "reading": []}
     for name, work in (("meter", way.meter.block), ("reading", way.block)):
