@@ -11,13 +11,13 @@ _PASSING = ("setup", "opening", "config", "documents", "schema")
 
 
 def forget():
-    """Drop the passing rooms; the next import loads them again."""
+    """Drop the passing rooms, umqtt with them; the next import loads them again."""
     house = sys.modules["gridnode"]
     for name in _PASSING:
         if hasattr(house, name):
             delattr(house, name)
     for name in list(sys.modules):
-        path = name.split(".")
-        if path[0] == "umqtt" or (path[0] == "gridnode" and path[-1] != "gridnode" and path[1] in _PASSING):
+        path = name.split(".") + [""]
+        if path[0] == "umqtt" or (path[0] == "gridnode" and path[1] in _PASSING):
             del sys.modules[name]
     gc.collect()
