@@ -234,7 +234,8 @@ def table(results: Sequence[tuple[Job, Result]]) -> Table:
             "A reading is one report over one row: 10 s (the default) for the clamp with a sine at "
             "5 %, 2 s at 10 %, else 1 s, harder than the default. Three phases: the worst of the "
             "phases and the totals.",
-            "cover: smallest share of the mains cycles that a reading has seen, under warp.",
+            "cover: smallest share of the mains cycles that a reading has seen, under warp. One that has "
+            f"seen less than {_COVERAGE} does not count, whatever it reads, and time is slowed down.",
             f"Pulses: capacitor-input supply scaled to THD 100 %, odd harmonics to the 21st. Peaks "
             f"that fit: {rooms}; where pulses do not, the point is saturated and the shape "
             f"with the lowest peak (fundamental + equal 3rd) stands in.",
