@@ -37,7 +37,9 @@ class Output:
     def event(self, event: str, text: str | None = None, **fields: Any) -> None:
         """Tell an event: a JSON line with ``fields``, or ``text`` (nothing if None)."""
         if self.as_json:
-            print(json.dumps({"v": VERSION, "event": event, **fields}), flush=True)
+            line = json.dumps({"v": VERSION, "event": event, **fields})
+            sys.stdout.write(line + "\n")  # in one piece, whenever Ctrl-C comes
+            sys.stdout.flush()
         elif text is not None:
             self.console.print(text, markup=False)
 
