@@ -40,9 +40,9 @@ test: lint ## Run all checks and tests: ARGS="tests/host -k certs" MICROPYTHON=â
 	@echo "Running the tests: host, device (inside the MicroPython VM) and virtual rig"
 	@$(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
 
-bench: venv ## Measure accuracy, speed and memory; print a table and JSON
+bench: venv ## Measure accuracy, speed and memory, print a table and JSON: CLONE=1
 	@echo "Measuring accuracy, speed and memory on the virtual bench"
-	@$(BIN)/gridnode bench
+	@$(BIN)/gridnode bench $(if $(CLONE),--clone)
 
 lint: venv ## Check style and types of host tools and firmware
 	@echo "Checking style and types"

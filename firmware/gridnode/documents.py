@@ -74,6 +74,8 @@ def recover():
     for path in document["paths"] if document else ():
         if exists(path + ".new"):
             promote(path + ".new", path)
+        if not path.endswith(".json"):
+            remove(path + ".prev")  # keys and certificates go together or not at all: no old key stays behind
     remove(_JOURNAL)
     remove(_JOURNAL + ".prev")
 

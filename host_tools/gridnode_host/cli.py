@@ -316,9 +316,15 @@ def demo(
 
 
 @app.command(epilog=_epilog("gridnode bench --json"))
-def bench(as_json: Json = False) -> None:
+def bench(
+    clone: Annotated[
+        bool,
+        typer.Option("--clone", help="Also time make demo from a clean clone to its first shadow."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Measure accuracy, speed and memory on the virtual bench."""
     with _verb(as_json) as out:
         from gridnode_host.bench import figures as work
 
-        raise typer.Exit(work.run(out))
+        raise typer.Exit(work.run(out, clone=clone))

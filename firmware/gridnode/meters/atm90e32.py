@@ -40,11 +40,15 @@ class BusError(Exception):
     """The chip did not answer as it must; `args[0]` says where."""
 
 
-def frame(address, value=None):
-    """Bytes of one access: bit 15 of the address word reads; a read clocks in two dummy bytes."""
-    if value is None:
-        return bytes((0x80 | address >> 8, address & 0xFF, 0, 0))
-    return bytes((address >> 8 & 0x03, address & 0xFF, value >> 8, value & 0xFF))
+def frame(address, value=None, out=None):
+    """Bytes of one access in `out`: bit 15 of the address word reads; a read clocks in two dummy bytes."""
+    out = out or bytearray(4)
+    read = value is None
+    out[0] = address >> 8 | (0x80 if read else 0)
+    out[1] = address & 0xFF
+    out[2] = 0 if read else value >> 8
+    out[3] = 0 if read else value & 0xFF
+    return out
 
 
 def signed32(high, low):
@@ -94,26 +98,25 @@ class Meter:
             mosi=machine.Pin(spi["mosi"]),
             miso=machine.Pin(spi["miso"]),
         )
+        self._out = bytearray(4)
         self._in = bytearray(4)
         self.problem = ""
         self._down = True
         self._fresh = 0
 
-    def _access(self, data):
+    def _access(self, address, value=None):
         self._cs(0)
         try:
-            self._spi.write_readinto(data, self._in)
+            self._spi.write_readinto(frame(address, value, self._out), self._in)
         finally:
             self._cs(1)
         return self._in[2] << 8 | self._in[3]
 
-    def _read(self, address, verify=True):
+    def _read(self, address):
         """One register, checked against LastSPIData; a read-clear register is recovered from there."""
-        value = self._access(frame(address))
-        if not verify:
-            return value
+        value = self._access(address)
         for _ in range(3):
-            again = self._access(frame(_LAST_DATA))
+            again = self._access(_LAST_DATA)
             if again == value:
                 return value
             self.errors += 1
@@ -122,8 +125,8 @@ class Meter:
 
     def _write(self, address, value):
         for _ in range(3):
-            self._access(frame(address, value))
-            if self._access(frame(_LAST_DATA)) == value:
+            self._access(address, value)
+            if self._access(_LAST_DATA) == value:
                 return
             self.errors += 1
         raise BusError("write %02X" % address)
@@ -143,7 +146,7 @@ class Meter:
 
     def _configure(self):
         self._down = True
-        self._access(frame(_RESET, 0x789A))
+        self._access(_RESET, 0x789A)
         self._time.sleep_ms(6)
         self._write(_CFG_ACCESS, 0x55AA)
         self._write(_METER_EN, 1)
@@ -154,8 +157,8 @@ class Meter:
             if self._read(setup[k]) != setup[k + 1]:
                 raise BusError("read back %02X" % setup[k])
         self._write(_INT_EN0, 0)
-        self._access(frame(_INT_STATE0, 0xFFFF))
-        self._access(frame(_INT_STATE1, 0xFFFF))
+        self._access(_INT_STATE0, 0xFFFF)
+        self._access(_INT_STATE1, 0xFFFF)
         self._write(_CFG_ACCESS, 0)
         for k in range(3):
             self._read(_ENERGY_FORWARD + k)
@@ -237,7 +240,7 @@ class Meter:
     def _latched(self):
         state0, state1 = self._read(_INT_STATE0), self._read(_INT_STATE1)
         if state0:
-            self._access(frame(_INT_STATE0, state0))
+            self._access(_INT_STATE0, state0)
         if state1:
-            self._access(frame(_INT_STATE1, state1))
+            self._access(_INT_STATE1, state1)
         return flags(state0, state1)

@@ -20,14 +20,12 @@ from gridnode_host.output import Output
 __all__ = ["run"]
 
 
-def run(out: Output, *, clone: bool | None = None) -> int:
+def run(out: Output, *, clone: bool = False) -> int:
     """Measure everything, print the tables, return the exit code: INTERNAL if a limit is missed.
 
-    `clone` adds the run from a clean clone (None: if GRIDNODE_BENCH_CLONE is set).
+    `clone` adds the run from a clean clone.
     """
     began = time.monotonic()
-    if clone is None:
-        clone = bool(os.environ.get("GRIDNODE_BENCH_CLONE"))
     vm = build.micropython()
     with out.step("compile the firmware"):
         for arch in {build.vm_arch(vm), memory.CHIP}:

@@ -119,7 +119,7 @@ def table(rows: Sequence[Row]) -> Table:
         [
             "Bench start: broker, node, keys, provisioning over the serial port, restart, Wi-Fi, "
             "clock, TLS, shadow; the image is compiled.",
-            "Clean clone (GRIDNODE_BENCH_CLONE=1): git clone, make demo NODES=1, pip's cache warm.",
+            "Clean clone (make bench CLONE=1): git clone, make demo NODES=1, pip's cache warm.",
         ],
         list(rows),
     )
