@@ -121,8 +121,8 @@ class App:
             answer = False, reason
         else:
             remote = self.configure(settings)
-            sntp = self.connection.sntp
-            sntp.server, sntp.port = remote["clock"]["server"], remote["clock"]["port"]
+            ntp = remote["clock"]
+            self.connection.sntp.change(ntp["server"], ntp["port"], ntp["resync_s"])
             answer = True, remote
         settings = config = None
         rooms.forget()

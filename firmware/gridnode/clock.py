@@ -80,6 +80,13 @@ class Sntp:
         self._last = time.ticks_ms()
         self._wait_ms = 0
 
+    def change(self, server, port, resync_s):
+        """Take other settings; a shorter period counts from the last answer."""
+        self.server = server
+        self.port = port
+        self.period_ms = resync_s * 1000
+        self._wait_ms = min(self._wait_ms, self.period_ms)
+
     def due(self):
         """True at first, a minute after a failure, and when the period is over."""
         return time.ticks_diff(time.ticks_ms(), self._last) >= self._wait_ms

@@ -26,9 +26,17 @@ def check_node(document, row_s=None):
     network = document["network"]
     if network["kind"] == "wlan" and not network.get("ssid"):
         raise ConfigError("network.kind wlan needs network.ssid")
+    problem = row_s and interval_problem(document, row_s)
+    if problem:
+        raise ConfigError(problem)
+
+
+def interval_problem(document, row_s):
+    """Why the report interval does not go with a profile's row, or None."""
     interval = document.get("report", {}).get("interval_s")
-    if interval and row_s and interval % row_s:
-        raise ConfigError("report.interval_s %d is no multiple of the profile's row of %d s" % (interval, row_s))
+    if interval and interval % row_s:
+        return "report.interval_s %d is no multiple of the profile's row of %d s" % (interval, row_s)
+    return None
 
 
 def check_profile(document):
@@ -57,29 +65,28 @@ def _check(name, document):
 
 def load(path, check):
     """Return (document, problem): a usable document or None, and what is wrong in one sentence or None."""
-    document, problem = documents.load(path)
-    if document is None:
-        return None, problem or "%s is missing" % path
-    try:
-        check(document)
-    except ConfigError as e:
-        return None, "%s: %s" % (path, e)
-    return document, problem
+    document, problem = documents.load(path, check)
+    return document, problem if document else problem or "%s is missing" % path
 
 
 class Config:
-    """node.json with defaults; `apply` is the way of desired.config into it."""
+    """node.json with defaults; `apply` is the way of desired.config into it.
+
+    An interval that does not go with the profile gives way to the profile's row.
+    """
 
     def __init__(self, document, row_s):
-        self.document = document
         self._row_s = row_s
+        if interval_problem(document, row_s):
+            document["report"]["interval_s"] = row_s
+        self.document = document
 
     def get(self, section):
         """One section with its defaults filled in."""
         merged = dict(_DEFAULTS.get(section, {}))
         merged.update(self.document.get(section, {}))
         if section == "report" and merged["interval_s"] % self._row_s:
-            merged["interval_s"] = self._row_s
+            merged["interval_s"] = self._row_s  # the default
         return merged
 
     def remote(self):

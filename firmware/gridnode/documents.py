@@ -80,18 +80,21 @@ def recover():
     remove(_JOURNAL + ".prev")
 
 
-def load(path):
+def load(path, check=None):
     """Return (document, problem): the current generation, else the previous one; problem is None or a sentence.
 
-    (None, None) when there is no such file at all.
+    `check` raises ValueError for a document that may not be used. (None, None) when there is no such file at all.
     """
     problem = None
     for name in (path, path + ".prev"):
         try:
             with open(name, "rb") as f:
-                return decode(f.read()), problem
+                document = decode(f.read())
+            if check:
+                check(document)
+            return document, problem
         except OSError:
             continue
-        except StorageError as e:
-            problem = "%s: %s" % (name, e)
+        except (StorageError, ValueError) as e:
+            problem = problem or "%s: %s" % (name, e)
     return None, problem

@@ -48,7 +48,7 @@ class Ledger:
         energy.load(self)
 
     def _pack(self, seq):
-        # 5 bytes of mWh hold 1.1 GWh, which no rating here reaches in its life.
+        # 7 bytes of mWh hold 72 TWh, 3 bytes the rest below 3.6e6 uJ.
         data = seq.to_bytes(4, "little")
         for mwh, rest in self.total:
             data += mwh.to_bytes(7, "little") + rest.to_bytes(3, "little")

@@ -13,7 +13,7 @@ import sys
 
 from gridnode import config, documents, health, storage
 
-_CHECKS = {config.NODE: config.check_node, config.PROFILE: config.check_profile}
+_JUDGED = (config.NODE, config.PROFILE)
 _WDT_MS = 600000
 
 
@@ -90,14 +90,21 @@ def install(files):
 
     Hashes are compared and documents judged before the first one is moved.
     """
-    for path in files:
+    profile = {}
+    for path in sorted(files, reverse=True):  # the profile before node.json, which is judged by it
         if _hash(path + ".new") != files[path]:
             raise Refusal("hash", "%s.new is not what was sent" % path)
-        if path in _CHECKS:
+        if path in _JUDGED:
             with open(path + ".new", "rb") as f:
                 text = f.read()
             try:
-                _CHECKS[path](documents.decode(text))
+                document = documents.decode(text)
+                if path == config.NODE:
+                    profile = profile or documents.load(config.PROFILE)[0] or {}
+                    config.check_node(document, profile.get("row_s", 10))
+                else:
+                    config.check_profile(document)
+                    profile = document
             except (config.ConfigError, storage.StorageError) as e:
                 raise Refusal("invalid", "%s: %s" % (path, e))
     documents.install(list(files))

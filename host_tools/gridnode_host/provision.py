@@ -127,6 +127,7 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
     keeps working as before.
     """
     _check("profile", plan.profile)
+    _check_interval(plan.config, plan.profile)
     folder = certs.node_folder(plan.certs_dir, plan.thing)
     ca = certs.read_der(plan.ca_file) if plan.ca_file else None
     documents = {NODE_JSON: plan.config, PROFILE_JSON: plan.profile}
@@ -164,6 +165,17 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
         thing=plan.thing,
         connected_s=round(seconds, 2),
     )
+
+
+def _check_interval(config: dict[str, Any], profile: dict[str, Any]) -> None:
+    interval, row = config.get("report", {}).get("interval_s"), profile.get("row_s", 10)
+    if interval and interval % row:
+        raise GridnodeError(
+            "check the settings",
+            f"a report every {interval} s does not go with the profile's rows of {row} s",
+            f"Give --interval a multiple of {row}.",
+            Exit.USAGE,
+        )
 
 
 def _install(node: Node, files: dict[str, bytes], out: Output) -> None:

@@ -225,3 +225,12 @@ def test_uptime_never_goes_back():
     assert up.ms() == 2000
     now = 3001
     assert up.ms() == 2001
+
+
+def test_a_shorter_period_counts_at_once():
+    sntp = clock.Sntp("a.example", 123, 3600)
+    sntp._wait_ms = sntp.period_ms  # as after an answer
+    sntp.change("b.example", 1123, 60)
+    assert (sntp.server, sntp.port, sntp._wait_ms) == ("b.example", 1123, 60000)
+    sntp.change("b.example", 1123, 7200)
+    assert sntp._wait_ms == 60000 and sntp.period_ms == 7200000, "what is under way is not put off"

@@ -91,4 +91,35 @@ def test_desired_config_is_applied_or_refused_as_a_whole():
 
 
 def test_interval_never_contradicts_the_row():
-    assert config.Config(changed(report={"interval_s": 10}), 4).get("report")["interval_s"] == 4
+    c = config.Config(changed(report={"interval_s": 10}), 4)
+    assert c.get("report")["interval_s"] == 4 and c.remote()["report"]["interval_s"] == 4
+    assert config.Config({"version": 1}, 7).get("report")["interval_s"] == 7
+    assert "multiple" in config.interval_problem(changed(report={"interval_s": 10}), 4)
+
+
+def test_an_interval_that_gave_way_does_not_block_other_changes():
+    end = setup()
+    path, config.NODE = config.NODE, BASE + "/node.json"
+    try:
+        c = config.Config(changed(report={"interval_s": 15}), 10)
+        assert c.apply({"clock": {"server": "ntp.example", "resync_s": 600}}) is None
+        assert c.remote()["clock"]["resync_s"] == 600 and c.remote()["report"]["interval_s"] == 10
+    finally:
+        config.NODE = path
+        end()
+
+
+def test_a_refused_generation_leaves_the_previous_one():
+    end = setup()
+    try:
+        path = BASE + "/node.json"
+        documents.save(path, changed(thing="old"))
+        documents.save(path, changed(version=9, thing="new"))
+        document, problem = config.load(path, config.check_node)
+        assert document["thing"] == "old" and "version 9" in problem, (document, problem)
+        documents.save(path, changed(version=8))
+        document, problem = config.load(path, config.check_node)
+        assert document is None and "version 8" in problem, (document, problem)
+        assert config.load(BASE + "/none.json", config.check_node) == (None, BASE + "/none.json is missing")
+    finally:
+        end()

@@ -116,11 +116,15 @@ def test_damaged_files_on_the_node(bare: Rig) -> None:
     node = rig.nodes[0]
     for path, text, code in (
         ("/certs/key.der", "rubbish", "key_invalid"),
+        ("/certs/key.der", None, "cert_missing"),
         ("/config/node.json", '{"version": 7}', "node"),
     ):
         with Node(node.port) as service:
             service.stop()
-            service._transport.fs_writefile(path, text.encode())
+            if text is None:
+                service._transport.fs_rmfile(path)
+            else:
+                service._transport.fs_writefile(path, text.encode())
         seen = len(node.events)
         node.reset()
         event = node.wait_event("fault", 20, lambda e, code=code: e["code"] == code, since=seen)

@@ -207,3 +207,11 @@ def test_the_wifi_key_comes_from_a_file_or_the_environment(
     assert provision.wifi_key(None, ask=False) == "from outside"
     with pytest.raises(GridnodeError):
         provision.wifi_key(tmp_path / "missing", ask=False)
+
+
+def test_an_interval_that_does_not_go_with_the_rows_is_refused(tmp_path: Path) -> None:
+    wrong = plan("no port is opened", tmp_path, config=config(interval_s=15))
+    with pytest.raises(GridnodeError) as caught:
+        provision.run(wrong, Output(as_json=True))
+    assert caught.value.exit == Exit.USAGE
+    assert "multiple of 10" in caught.value.action

@@ -17,6 +17,9 @@ def furnish(app):
     if profile:
         app.row_s = profile.get("row_s", app.row_s)
     document = _document(app, "node", config.check_node, "run", "measure without a link")
+    problem = document and config.interval_problem(document, app.row_s)
+    if problem:
+        app.fault("config", "interval", problem, "report every %d s" % app.row_s)
     settings = config.Config(document, app.row_s) if document else None
     rooms.forget()  # the judges go before the permanent rooms come
     if profile:
@@ -82,5 +85,8 @@ def _link(app, thing, settings):
 
 
 def _file(path):
-    with open(path, "rb") as f:
-        return f.read()
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError:
+        raise Fault("link", "cert_missing", path + " is missing")
