@@ -29,6 +29,10 @@ _BROKER = "reach the broker"
 _TLS = "secure the connection"
 _MQTT = "sign in at the broker"
 
+_START = "start with the configuration"
+_MEASURE = "measure"
+
+_DEFECT = "This is a defect of the firmware: keep the node's /log and update the node."
 _CERTS = "Provision the node again; gridnode certs --renew makes new certificates."
 _NAME = "Give --broker the name that stands in the broker's certificate, or renew that."
 
@@ -83,26 +87,71 @@ _ADVICE = {
     ),
     "subscribe_refused": Advice(_MQTT, "Let the thing's policy allow its shadow topics."),
     "mqtt_timeout": Advice(_MQTT, "Look into the broker's log; check the network's quality."),
-    "crash": Advice(
-        "run the application",
-        "This is a defect of the firmware: keep the node's /log and update the node.",
-        exit=Exit.REFUSED,
+    "mqtt_protocol": Advice(_MQTT, "Check that --broker is an MQTT 3.1.1 broker; see its log."),
+    "overflow": Advice(_MQTT, _DEFECT, exit=Exit.REFUSED),
+    "rejected": Advice(
+        "report to the shadow", "The shadow service refused an update: see its log for the reason."
     ),
     "sync_timeout": Advice(
         "report to the shadow", "The broker answers but no shadow service does: check that one."
     ),
+    "sntp_step": Advice(_CLOCK, "The time server jumps: choose another one with --sntp."),
+    "cert_missing": Advice(_TLS, "Provision the node again: it lacks a certificate or key.", True),
+    "node": Advice(_START, "Provision the node again.", True, Exit.REFUSED),
+    "incomplete": Advice(_START, "Provision the node again.", True, Exit.REFUSED),
+    "profile": Advice(
+        _START, "Provision again with a profile that fits this firmware.", True, Exit.REFUSED
+    ),
+    # the node goes on and reports once per row
+    "interval": Advice(
+        _START,
+        "Provision again with an --interval that is a multiple of the row.",
+        False,
+        Exit.REFUSED,
+    ),
+    "bus_fault": Advice(
+        _MEASURE,
+        "Check wiring and supply of the metering chip, and that the profile is this SKU's.",
+        exit=Exit.REFUSED,
+    ),
+    "flash": Advice(
+        "keep the energy totals",
+        "Keep the node powered until it is repaired: its flash takes no more writes.",
+        exit=Exit.REFUSED,
+    ),
+    "memory": Advice("run the application", "Restart the node. " + _DEFECT, exit=Exit.REFUSED),
+    "internal": Advice("run the application", _DEFECT, exit=Exit.REFUSED),
+    "crash": Advice("run the application", _DEFECT, exit=Exit.REFUSED),
 }
 
-_CONFIG = Advice(
-    "start with the configuration", "Correct the file and provision again.", True, Exit.REFUSED
+# Where the code alone does not tell: first word of the room.
+_BY_ROOM = {
+    "config": Advice(_START, "Correct the file and provision again.", True, Exit.REFUSED),
+    "calibration": Advice(
+        _MEASURE,
+        "Provision again with the right file at --calibration; until then the node does not "
+        "measure with that calibration.",
+        exit=Exit.REFUSED,
+    ),
+    "meter": Advice(
+        _MEASURE, "Check that the profile is this SKU's and provision again.", exit=Exit.REFUSED
+    ),
+    "link": Advice(_BROKER, "Look into the broker's log."),
+    "mqtt": Advice(_MQTT, "Look into the broker's log."),
+    "network": Advice(_NETWORK, "Check the network and provision again with its settings."),
+    "clock": Advice(_CLOCK, "Check the time server (--sntp)."),
+}
+_OTHER = Advice(
+    "run the node",
+    "Watch it with gridnode monitor; if it stays, restart the node and update it.",
+    exit=Exit.REFUSED,
 )
-_OTHER = Advice("start the node", "See what the node does about it, above.", False, Exit.REFUSED)
-_BY_ROOM = {"config": _CONFIG, "link": Advice(_BROKER, "Look into the broker's log.")}
 
 
 def advice(event: dict[str, Any]) -> Advice:
     """Return the advice for a fault event, a general one when its code is not known."""
-    general = _BY_ROOM.get(str(event.get("room")), _OTHER)
+    room = str(event.get("room")).partition(" ")[0]  # a meter's name follows its room
+    general = _BY_ROOM.get(room, _OTHER)
     return _ADVICE.get(str(event.get("code")), general)
 
 
