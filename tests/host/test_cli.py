@@ -199,6 +199,32 @@ def test_the_demo_gives_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, code:
     assert asked == {"nodes": 2, "duration": 5.0}
 
 
+@pytest.mark.parametrize("verb", ["demo", "bench"])
+@pytest.mark.parametrize("missing", ["numpy", "amqtt", "termios", "pty"])
+def test_without_its_extra_the_bench_says_how_to_install_it(verb: str, missing: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None  # as if it were not installed
+from gridnode_host import cli
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, verb], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == Exit.USAGE
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["failed", "cause", "next"]
+    assert missing in done.stderr
+    assert "pip install 'gridnode[bench]'" in done.stderr
+    assert "Linux or macOS" in done.stderr
+
+
+def test_a_broken_import_of_its_own_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gridnode_host.bench.demo", None)
+    code, _, err = gridnode("demo")
+    assert code == Exit.INTERNAL
+    assert "GRIDNODE_DEBUG" in err
+
+
 def test_monitor_ends_well_on_ctrl_c() -> None:
     with FakeNode() as fake:
         process = subprocess.Popen(
