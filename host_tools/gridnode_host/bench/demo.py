@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -19,12 +20,13 @@ from rich.text import Text
 from gridnode_host.bench.rig import Rig
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.bench.routing import Message
-from gridnode_host.errors import Exit
+from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
 
 PROFILES = ("home-60a-ct", "feeder-200a")
 REFRESH_S = 0.25
-ROW_S = 10.0  # of both profiles
+ROW_S = 10.0  # of both profiles, aligned to UTC
+LAG_S = 1.0  # longer than a value of a metering chip or a block of samples reaches back
 
 # Shown value: title, name in the report, name in the truth, decimals.
 COLUMNS = (
@@ -33,6 +35,16 @@ COLUMNS = (
     ("W", "power", 0),
     ("PF", "power_factor", 3),
     ("Hz", "frequency", 2),
+)
+JUDGED = ("voltage", "current", "power")  # whose worst difference the summary tells
+
+# Amperes on a rating of 60 A, lag in degrees, share of the third harmonic.
+LOADS = ((6.0, 5.0, 0.0), (18.0, 8.0, 0.0), (11.0, 37.0, 0.4), (24.0, 25.0, 0.1))
+NORMAL_V, FAULT_V = 230.0, 264.0
+
+LEGEND = (
+    "V, A, W: worst difference from the truth over the reports of a whole row of steady mains.",
+    "kWh: since the end of the first whole row; a metering chip tells it about 0.4 s late.",
 )
 
 
@@ -47,15 +59,19 @@ class Seen:
     alarms: list[str] = field(default_factory=list)
     reported: dict[str, Any] = field(default_factory=dict)
     truth: dict[str, Any] = field(default_factory=dict)
-    start: tuple[float, float] | None = None  # kWh of report and truth at the first report
-    energy: tuple[float, float] = (0.0, 0.0)
+    steady: bool = False  # nothing changed while the newest report was measured
+    changed: float = float("-inf")  # rig time of the newest change of its mains
+    row: int | None = None  # end of the newest row that a report in turn has told
+    start: tuple[float, float] | None = None  # kWh of report and truth at the first such end
+    energy: tuple[float, float] | None = None  # kWh since then
+    worst: dict[str, float] = field(default_factory=dict)  # relative differences, steady rows
     seq: int = 0
 
 
 def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
     """Run the demo until Ctrl-C or for ``duration`` seconds; return the exit code.
 
-    `Exit.CLOUD` when the shadow of any node did not arrive.
+    Raises `GridnodeError` with `Exit.CLOUD` when the shadow of any node did not arrive.
     """
     began = time.monotonic()
     seen: list[Seen] = []
@@ -70,7 +86,10 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
                 _watch(rig, seen, out, began, duration)
         except KeyboardInterrupt:
             pass  # the way to end it
-    return _summary(out, seen, nodes)
+    if not seen:
+        out.done("Ended before the nodes had started.")
+        return int(Exit.DONE)
+    return _summary(out, seen)
 
 
 @contextmanager
@@ -102,7 +121,7 @@ def _listen(rig: Rig, seen: list[Seen]) -> None:
 
 
 def _watch(rig: Rig, seen: list[Seen], out: Output, began: float, duration: float | None) -> None:
-    scene = _scene(rig.nodes)
+    play = _scene(seen, rig.clock.now())
     start = time.monotonic()
     live = None
     if not out.as_json and out.console.is_terminal:
@@ -110,9 +129,9 @@ def _watch(rig: Rig, seen: list[Seen], out: Output, began: float, duration: floa
         live.start()
     try:
         while duration is None or time.monotonic() - start < duration:
-            next(scene)(time.monotonic() - start)
             for one in seen:
                 _update(rig, one, out, began, quiet=live is not None)
+            play(rig.clock.now())
             if live:
                 live.update(_view(rig, seen, time.monotonic() - start))
             time.sleep(REFRESH_S)
@@ -126,17 +145,8 @@ def _update(rig: Rig, one: Seen, out: Output, began: float, quiet: bool) -> None
     if not reported or reported["seq"] == one.seq:
         return
     one.seq = reported["seq"]
-    one.reported = reported
     one.reports += 1
-    # A report at the end of a row covers the row; one out of turn the part of it that is over.
-    begin = (reported["timestamp"] - 1) // ROW_S * ROW_S
-    in_turn = reported["timestamp"] == begin + ROW_S
-    at = begin + ROW_S if in_turn else one.arrived
-    over = min(at - begin, reported["node"]["uptime"] or 0.5)
-    one.truth = one.node.circuit.truth(at=at, over=over)
-    kwh = reported["energy_import_wh"] / 1000, one.truth["energy_import_wh"] / 1000
-    one.start = one.start or kwh
-    one.energy = kwh[0] - one.start[0], kwh[1] - one.start[1]
+    regular = _compare(one, reported)
     if one.first_s is None:
         one.first_s = time.monotonic() - began
     kinds = _kinds(one)
@@ -150,10 +160,46 @@ def _update(rig: Rig, one: Seen, out: Output, began: float, quiet: bool) -> None
         f"{one.node.thing}: {text}" + "".join(f"  ALARM {alarm}" for alarm in kinds),
         thing=one.node.thing,
         seq=one.seq,
+        regular=regular,
+        steady=one.steady,
         measured=values,
         truth={name: one.truth.get(name) for name in values},
         anomaly=reported["anomaly"],
     )
+
+
+def _compare(one: Seen, reported: dict[str, Any]) -> bool:
+    """Put the truth beside a new report; tell whether it is one in turn, of a whole row.
+
+    A report in turn covers the row that ended at its timestamp, one out of turn (the first, an
+    alarm) the part of its row that was over. What changed while it was measured may be counted a
+    moment later than it happened; such a report is not `steady`.
+    """
+    stamp = reported["timestamp"]
+    # one out of turn may come within the first second of a row
+    regular = bool(one.reported) and stamp % ROW_S == 0 and stamp != one.row
+    begin = (stamp - ROW_S) if regular else stamp // ROW_S * ROW_S
+    at = float(stamp) if regular else one.arrived
+    over = max(0.2, min(at - begin, reported["node"]["uptime"] or 0.5))
+    one.reported = reported
+    one.truth = one.node.circuit.truth(at=at, over=over)
+    one.steady = one.changed < begin - LAG_S or one.changed > at
+    if regular:
+        one.row = stamp
+        kwh = reported["energy_import_wh"] / 1000, one.truth["energy_import_wh"] / 1000
+        one.start = one.start or kwh
+        one.energy = kwh[0] - one.start[0], kwh[1] - one.start[1]
+        if one.steady:
+            _judge(one)
+    return regular
+
+
+def _judge(one: Seen) -> None:
+    for name in JUDGED:
+        value, true = one.reported.get(name), one.truth.get(name)
+        if value is not None and true:
+            off = value / true - 1
+            one.worst[name] = max(one.worst.get(name, 0.0), off, key=abs)
 
 
 def _kinds(one: Seen) -> list[str]:
@@ -162,82 +208,140 @@ def _kinds(one: Seen) -> list[str]:
     return [f"{name} {kind}" for name, kind in kinds.items() if kind]
 
 
-def _scene(nodes: list[RigNode]) -> Iterator[Callable[[float], None]]:
-    """Steps of the play: loads that come and go, one fault after ten seconds that lasts for twelve."""
-    loads = ((6.0, 5.0, 0.0), (18.0, 8.0, 0.0), (11.0, 37.0, 0.4), (24.0, 25.0, 0.1))
+def _scene(seen: list[Seen], start: float) -> Callable[[float], None]:
+    """Return the play, to be called with the rig time: loads that come and go, and one fault.
+
+    Each node's load changes at the beginning of every second row, so that the row after it is a
+    steady one. The first node's voltage is too high from about ten seconds after the start on,
+    away from the ends of rows, and stays so for a whole row.
+    """
+    first = start // ROW_S * ROW_S + ROW_S
 
     def load(step: int) -> None:
-        for k, node in enumerate(nodes):
-            amperes, lag, third = loads[(step + k) % len(loads)]
-            factor = node.rating / 60.0
-            node.circuit.set(current=amperes * factor, phase_deg=lag, harmonics={3: third})
+        for k, one in enumerate(seen):
+            if (step + k) % 2 == 0:
+                amperes, lag, third = LOADS[((step + k) // 2 + k) % len(LOADS)]
+                one.changed = now()
+                one.node.circuit.set(
+                    current=amperes * one.node.rating / 60.0,
+                    phase_deg=lag,
+                    harmonics={3: third},
+                )
 
-    def fault(on: bool) -> None:
-        nodes[0].circuit.set(voltage=264.0 if on else 230.0)
+    def voltage(volts: float) -> None:
+        seen[0].changed = now()
+        seen[0].node.circuit.set(voltage=volts)
 
+    def now() -> float:
+        return played
+
+    played = start
+    high = first + min(max(start % ROW_S, 1.5), 8.5)
     script: list[tuple[float, Callable[[], None]]] = [
-        (10.0, partial(fault, True)),
-        (22.0, partial(fault, False)),
-        *((6.0 * k, partial(load, k)) for k in range(600)),
+        (high, partial(voltage, FAULT_V)),
+        (first + 2 * ROW_S + 1.5, partial(voltage, NORMAL_V)),
     ]
-    script.sort(key=lambda entry: entry[0])
+    step = 0
 
-    def play(elapsed: float) -> None:
-        while script and script[0][0] <= elapsed:
+    def play(rig_time: float) -> None:
+        nonlocal played, step
+        played = rig_time
+        while script and script[0][0] <= rig_time:
             script.pop(0)[1]()
+        while first + ROW_S * step + 0.5 <= rig_time:
+            load(step)
+            step += 1
 
-    while True:
-        yield play
+    return play
 
 
 def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
-    table = Table(title=f"Gridnode demo, {elapsed:.0f} s: measured, and the physics' truth below it")
-    for title in ("node", "link", "age", *(title for title, _, _ in COLUMNS), "kWh", "alarm"):
-        table.add_column(title, justify="left" if title in ("node", "link", "alarm") else "right")
+    """What is shown on a terminal, from 80 columns on."""
+    title = Text(f"Gridnode demo, {elapsed:.0f} s", style="bold")
+    alarms = Text("no alarm", style="dim")
+    ringing = [f"ALARM {one.node.thing}: {kind}" for one in seen for kind in _kinds(one)]
+    if ringing:
+        alarms = Text("\n".join(ringing), style="bold red")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("node", no_wrap=True)
+    table.add_column("link", no_wrap=True)
+    for name in (*(name for name, _, _ in COLUMNS), "kWh"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in seen:
+        energy = one.energy or (None, None)
         measured, truth = [], []
         for _, name, digits in COLUMNS:
             measured.append(_number(one.reported.get(name), digits))
             truth.append(_number(one.truth.get(name), digits))
-        age = f"{max(0.0, rig.clock.now() - one.reported['timestamp']):.0f} s" if one.reported else ""
-        alarm = Text(", ".join(_kinds(one)), style="bold red")
+        age = (
+            f"{max(0.0, rig.clock.now() - one.reported['timestamp']):.0f} s"
+            if one.reported
+            else ""
+        )
         link = Text("up", style="green") if one.node.link == "online" else Text(one.node.link)
-        table.add_row(one.node.thing, link, age, *measured, f"{one.energy[0]:.4f}", alarm)
+        table.add_row(one.node.thing, link, *measured, _number(energy[0], 4))
+        mark = "" if one.steady or not one.reported else "~"
         table.add_row(
             Text(one.node.profile_name, style="dim"),
-            "",
-            "",
-            *(Text(value, style="dim") for value in truth),
-            Text(f"{one.energy[1]:.4f}", style="dim"),
-            "",
+            Text(age, style="dim"),
+            *(Text(mark + value, style="dim") for value in truth),
+            Text(_number(energy[1], 4), style="dim"),
             end_section=True,
         )
-    return Group(table, Text("Ctrl-C ends it", style="dim"))
+    hint = "Upper line: measured. Lower line: age of the report, and the physics' truth;\n"
+    hint += "~ the mains changed while it was measured. Ctrl-C ends the demo."
+    return Group(title, alarms, table, Text(hint, style="dim"))
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _summary(out: Output, seen: list[Seen], nodes: int) -> int:
-    missing = nodes - sum(1 for one in seen if one.first_s is not None)
-    rows = []
-    for one in seen:
-        v, true_v = one.reported.get("voltage"), one.truth.get("voltage")
-        rows.append(
-            {
-                "node": one.node.thing,
-                "profile": one.node.profile_name,
-                "first shadow": None if one.first_s is None else f"{one.first_s:.1f} s",
-                "reports": one.reports,
-                "V off": f"{100 * (v / true_v - 1):+.2f} %" if v and true_v else None,
-                "kWh": f"{one.energy[0]:.4f} (truth {one.energy[1]:.4f})",
-                "alarms": ", ".join(one.alarms),
-            }
+def _summary(out: Output, seen: list[Seen]) -> int:
+    for one in seen if out.as_json else ():
+        energy = one.energy or (None, None)
+        out.event(
+            "summary",
+            node=one.node.thing,
+            profile=one.node.profile_name,
+            first_shadow_s=None if one.first_s is None else round(one.first_s, 2),
+            reports=one.reports,
+            worst_percent={name: round(100 * off, 3) for name, off in one.worst.items()},
+            energy_kwh={"measured": energy[0], "truth": energy[1]},
+            alarms=one.alarms,
         )
-    out.table("summary", rows, "No node has started.")
+    if not out.as_json:
+        out.table("summary", [_row(one) for one in seen], "")
+        for line in LEGEND:
+            out.event("legend", line)
+        for one in seen:
+            for alarm in one.alarms:
+                out.event("alarm", f"Alarm of {one.node.thing}: {alarm}")
+    missing = [one.node.thing for one in seen if one.first_s is None]
     if missing:
-        out.event("missing", f"The shadow of {missing} node(s) did not arrive.", count=missing)
-        return int(Exit.CLOUD)
+        raise GridnodeError(
+            "wait for the shadows of the nodes",
+            f"the shadow of {', '.join(missing)} did not arrive",
+            "Run it for longer; gridnode demo --json tells more.",
+            Exit.CLOUD,
+        )
     out.done("Every node's shadow has arrived.")
     return int(Exit.DONE)
+
+
+def _row(one: Seen) -> dict[str, str]:
+    off = {
+        title: f"{100 * one.worst[name]:+.2f} %" if name in one.worst else "-"
+        for title, name, _ in COLUMNS
+        if name in JUDGED
+    }
+    energy = one.energy or (None, None)
+    return {
+        "node": one.node.thing,
+        "profile": one.node.profile_name,
+        "shadow": "-" if one.first_s is None else f"{one.first_s:.1f} s",
+        "reports": str(one.reports),
+        **off,
+        "kWh": _number(energy[0], 4),
+        "truth": _number(energy[1], 4),
+    }
