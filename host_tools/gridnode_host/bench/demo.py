@@ -173,7 +173,8 @@ def _compare(one: Seen, reported: dict[str, Any]) -> bool:
 
     A report in turn covers the row that ended at its timestamp, one out of turn (the first, an
     alarm) the part of its row that was over. What changed while it was measured may be counted a
-    moment later than it happened; such a report is not `steady`.
+    moment later than it happened; such a report is not `steady`, and has no truth beside it when
+    it is out of turn.
     """
     stamp = reported["timestamp"]
     # one out of turn may come within the first second of a row
@@ -184,6 +185,8 @@ def _compare(one: Seen, reported: dict[str, Any]) -> bool:
     one.reported = reported
     one.truth = one.node.circuit.truth(at=at, over=over)
     one.steady = one.changed < begin - LAG_S or one.changed > at
+    if not (regular or one.steady):
+        one.truth = {}  # too little of a row to compare
     if regular:
         one.row = stamp
         kwh = reported["energy_import_wh"] / 1000, one.truth["energy_import_wh"] / 1000
@@ -280,7 +283,7 @@ def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
         )
         link = Text("up", style="green") if one.node.link == "online" else Text(one.node.link)
         table.add_row(one.node.thing, link, *measured, _number(energy[0], 4))
-        mark = "" if one.steady or not one.reported else "~"
+        mark = "" if one.steady or not one.truth else "~"
         table.add_row(
             Text(one.node.profile_name, style="dim"),
             Text(age, style="dim"),
