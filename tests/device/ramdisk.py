@@ -18,26 +18,105 @@ class Rtc:
         return self.data
 
 
+class Disk:
+    """A block device in RAM whose supply fails before operation number `left` of its writes and erases.
+
+    With `torn`, the first half of the write that fails gets through.
+    """
+
+    def __init__(self, blocks=64, size=512):
+        self.data = bytearray(b"\xff" * (blocks * size))
+        self.blocks = blocks
+        self.size = size
+        self.supply()
+
+    def supply(self, left=-1, torn=False):
+        """Switch on; the power stays for `left` operations (-1: for good)."""
+        self.left = left
+        self.torn = torn
+        self.dead = False
+
+    def _fails(self):
+        # Errors are returned: an exception would leave files half closed behind.
+        if not self.left:
+            self.dead = True
+        self.left -= 1
+        return self.dead
+
+    def readblocks(self, n, buf, off=0):
+        if self.dead:
+            return -5
+        at = n * self.size + off
+        buf[:] = self.data[at : at + len(buf)]
+        return 0
+
+    def writeblocks(self, n, buf, off=0):
+        at = n * self.size + off
+        alive = not self.dead
+        if self._fails():
+            half = len(buf) // 2
+            if alive and self.torn:
+                self.data[at : at + half] = buf[:half]
+            return -5
+        self.data[at : at + len(buf)] = buf
+        return 0
+
+    def ioctl(self, op, arg):
+        if op == 6:
+            if self._fails():
+                return -5
+            at = arg * self.size
+            self.data[at : at + self.size] = b"\xff" * self.size
+        return {4: self.blocks, 5: self.size}.get(op, 0)
+
+
 def setup():
-
     gc.collect()
-
-    class Ram:
-        def __init__(self):
-            self.data = bytearray(b"\xff" * 32768)
-
-        def readblocks(self, n, buf, off=0):
-            at = n * 512 + off
-            buf[:] = self.data[at : at + len(buf)]
-
-        def writeblocks(self, n, buf, off=0):
-            at = n * 512 + off
-            self.data[at : at + len(buf)] = buf
-
-        def ioctl(self, op, arg):
-            return {4: 64, 5: 512, 6: 0}.get(op, 0)
-
-    disk = Ram()
+    disk = Disk()
     vfs.VfsLfs2.mkfs(disk)
     vfs.mount(disk, BASE)
     return lambda: vfs.umount(BASE)
+
+
+class Root(Disk):
+    """A disk that is the root of the file system inside of each `with root:`, which is a time with power.
+
+    A failure of the supply ends that time and is no error. Meanwhile no module can be imported.
+    """
+
+    def __init__(self, blocks=64, size=512):
+        super().__init__(blocks, size)
+        vfs.VfsLfs2.mkfs(self)
+        self.failed = False  # in the last time with power
+
+    def __enter__(self):
+        vfs.umount("/")
+        vfs.mount(self, "/")
+
+    def __exit__(self, kind, error, trace):
+        vfs.umount("/")
+        vfs.mount(vfs.VfsPosix("/"), "/")
+        self.failed = self.dead
+        self.supply()
+        return self.failed and isinstance(error, Exception) and not isinstance(error, AssertionError)
+
+    def cuts(self, action):
+        """Repeat `action` from the present content, the power cut at each operation in turn; yields its number.
+
+        Twice: with a clean cut and with one that tears a write. In the last round of each, nothing has failed.
+        """
+        before = bytes(self.data)
+        for torn in (False, True):
+            n = -1
+            self.failed = True
+            while self.failed:
+                n += 1
+                self.data[:] = before
+                self.supply(n, torn)
+                with self:
+                    action()
+                failed = self.failed
+                yield n
+                self.failed = failed
+            assert n, "the action writes nothing"
+        self.data[:] = before
