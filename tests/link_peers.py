@@ -8,6 +8,7 @@ broker answers by the topic of a publish:
 * ``quiet``: no PUBACK;
 * ``close``: ends the connection, ``reset`` does so without a goodbye;
 * ``reads``: sends the sizes of the TLS records received so far, separated by commas;
+* ``name``: sends the server name that the client asked for in its TLS greeting;
 * ``sum``: sends the SHA-256 of all bytes received so far;
 * ``sleep``: reads nothing for as many milliseconds as the payload says.
 """
@@ -30,6 +31,13 @@ from gridnode_host import certs
 
 _TIMEOUT_S = 20
 _SERVE = Callable[[socket.socket], None]
+
+
+class _Tls(ssl.SSLSocket):
+    server_name = ""  # that the client asked for
+
+    def ask(self, name: str | None, context: ssl.SSLContext) -> None:
+        self.server_name = name or ""
 
 
 class Peer:
@@ -119,6 +127,9 @@ class _Broker:
             self._send(topic, bytes(i & 0xFF for i in range(int(payload))))
         elif topic == "reads":
             self._send(topic, ",".join(map(str, self._reads)).encode())
+        elif topic == "name":
+            assert isinstance(self._tls, _Tls)
+            self._send(topic, self._tls.server_name.encode())
         elif topic == "sum":
             self._send(topic, self._hash.hexdigest().encode())
         elif topic == "sleep":
@@ -166,6 +177,8 @@ class _Broker:
 
 def _context(identity: certs.Identity, client_ca: Path | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslsocket_class = _Tls
+    context.sni_callback = _Tls.ask
     context.load_cert_chain(identity.cert, identity.key)
     if client_ca:
         context.load_verify_locations(client_ca)

@@ -97,6 +97,15 @@ def test_name_that_is_not_in_the_certificate():
     pipe.close()
 
 
+def test_server_is_told_the_name_it_is_called_by():
+    # A broker that serves many names on one address chooses its certificate by it.
+    pipe = opened(host="localhost")
+    publish(pipe, b"name")
+    expected = b"\x20\2\0\0" + packet(0x30, word(4) + b"name" + b"localhost")
+    assert receive(pipe, lambda got: len(got) >= len(expected)) == expected
+    pipe.close()
+
+
 def test_no_ca():
     ctx = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     fault("tls_no_ca", lambda: opened(ctx=ctx))
