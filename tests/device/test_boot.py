@@ -91,6 +91,7 @@ class Run:
         self.said = []
         self.retained = storage.Retained(self.machine.rtc)
         self.app = app.App(self.machine, self.retained, health.Boot(self.retained, "panic", None, unhealthy))
+        self.app.boot.announce("")
         self.app.uptime = self.world
         self.app.pipelines = list(pipelines)
         self.app.connection = connection
@@ -198,12 +199,11 @@ def test_an_announcement_counts_once():
 
 
 def test_two_healthy_minutes_end_the_row():
-    short = Run(unhealthy=2).go((115000, None))
-    assert short.app.boot.unhealthy == 2
-    long = Run(unhealthy=2).go((125000, None))
-    assert long.app.boot.unhealthy == 0
-    long.machine.reset_cause = lambda: Machine.HARD_RESET
-    assert boot.examine(long.machine, long.retained).unhealthy == 1
+    for ms, before, after in ((115000, 2, 3), (125000, 0, 1)):
+        run = Run(unhealthy=2).go((ms, None))
+        assert run.app.boot.unhealthy == before, (ms, run.app.boot.unhealthy)
+        record = run.machine.start(Machine.HARD_RESET)
+        assert record.unhealthy == after and record.cause == "panic", (ms, record.unhealthy)
 
 
 # -- supervision
