@@ -79,7 +79,6 @@ class Meter:
     def __init__(self, spec, profile, machine, time):
         self.id = spec["id"]
         self.phases = min(len(spec["voltage"]), len(spec["current"]))
-        self.names = NAMES + ("temperature",)
         self.reading = r.Reading(self.id, self.phases)
         self.errors = 0  # accesses that had to be repeated
         self._spec = spec

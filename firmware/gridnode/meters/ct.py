@@ -100,7 +100,6 @@ class Meter:
         self.id = spec["id"]
         self.phases = len(spec["current"])
         self.reading = r.Reading(self.id, self.phases)
-        self.names = NAMES
         self._spec = spec
         self._nominal = profile["nominal"]
         self._adc = profile["board"]["adc"]
