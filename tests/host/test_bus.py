@@ -55,7 +55,7 @@ def server() -> Iterator[Server]:
 
 
 def frame(op: int, data: bytes = b"") -> bytes:
-    return struct.pack("=5i", op, 0, 0, 0, len(data)) + data
+    return struct.pack("=6i", op, 0, 0, 0, len(data), 0) + data
 
 
 def test_a_request_and_its_reply(server: Server) -> None:

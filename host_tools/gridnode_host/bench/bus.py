@@ -1,8 +1,9 @@
 """The bus between a node's VM and the bench: framed requests over a socket, one at a time.
 
-Request: five native 32-bit integers ``op, a, b, c, n``, then ``n`` payload bytes. Reply: three
-integers ``value, n, flags``, then ``n`` bytes. A negative value is an errno. The flags tell the
-node that the host typed Ctrl-C or that the rate of rig time has changed.
+Request: six native 32-bit integers ``op, a, b, c, n, tick``, then ``n`` payload bytes. The tick is
+the time (µs) of a node that steps the rig's clock, else 0. Reply: three integers ``value, n,
+flags``, then ``n`` bytes. A negative value is an errno. The flags tell the node that the host
+typed Ctrl-C or that the rate of rig time has changed.
 
 A Ctrl-C that hits the VM in the middle of a transaction leaves it half done. The node's next
 request then begins with a resynchronisation frame, which both ends recognise anywhere.
@@ -22,9 +23,9 @@ from enum import IntEnum
 from gridnode_host.bench.flash import PowerLost
 from gridnode_host.bench.wiring import Nack
 
-REQUEST = struct.Struct("<5i")
+REQUEST = struct.Struct("<6i")
 REPLY = struct.Struct("<3i")
-RESYNC_REQUEST = REQUEST.pack(0x5AC3, 0x1E2D, 0x3C4B, 0x5A69, 0x7887)
+RESYNC_REQUEST = REQUEST.pack(0x5AC3, 0x1E2D, 0x3C4B, 0x5A69, 0x7887, 0x2D4E)
 RESYNC_REPLY = REPLY.pack(0x5AC3, 0x1E2D, 0x3C4B)
 MAX_PAYLOAD = 1 << 20
 
@@ -93,10 +94,12 @@ class BusServer:
         flags: Callable[[int], int],
         ended: Callable[[], None],
         name: str,
+        passed: Callable[[int], None] = lambda tick: None,
     ) -> None:
         self._sock = sock
         self._handlers = dict(handlers)
         self._flags = flags
+        self._passed = passed
         self._ended = ended
         self.last_request = time.monotonic()
         """Monotonic time of the newest request."""
@@ -139,7 +142,7 @@ class BusServer:
                 if not received:
                     return
                 data += received
-            op, a, b, c, n = REQUEST.unpack_from(data)
+            op, a, b, c, n, tick = REQUEST.unpack_from(data)
             end = size + n
             if data.endswith(RESYNC_REQUEST) or not 0 <= n <= MAX_PAYLOAD:
                 data = self._resync(data)
@@ -159,6 +162,7 @@ class BusServer:
             self.last_request = time.monotonic()
             payload = data[size:end]
             data = data[end:]
+            self._passed(tick)
             try:
                 reply = self._answer(op, a, b, c, payload)
             except NoReply:

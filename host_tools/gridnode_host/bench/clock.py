@@ -2,7 +2,7 @@
 
 Rig time starts at the host's time of day and runs at `RigClock.rate` rig seconds per second. A
 new rate takes effect `LEAD_S` after it was asked for, so that every node has heard of it by then
-and changes over at the same instant.
+and changes over at the same instant. A `SteppedClock` has nothing to do with real time.
 """
 
 from __future__ import annotations
@@ -94,3 +94,40 @@ class RigClock:
     def _at(self, mono_ns: int) -> Segment:
         old, new = self._segments
         return new if mono_ns >= new.mono_ns else old
+
+
+class SteppedClock(RigClock):
+    """A rig time that one node steps by what it does: conversions, bus transactions and sleep.
+
+    Sleep costs nothing and a busy host stretches nothing, so that a run is as fast as the machine
+    and always the same. It is for a node that talks to nobody: networks keep real time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ns = time.time_ns()
+
+    @property
+    def rate(self) -> int:
+        return 1
+
+    def warp(self, rate: int) -> None:
+        raise ValueError("a stepped clock has no rate")
+
+    def rig_at(self, mono_ns: int) -> int:
+        return self._ns
+
+    def now_ns(self) -> int:
+        return self._ns
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until the node has come so far."""
+        end = self._ns + int(seconds * 1e9)
+        with self._changed:
+            self._changed.wait_for(lambda: self._ns >= end)
+
+    def step(self, us: int) -> None:
+        """The node has come further."""
+        self._ns += us * 1000
+        with self._changed:
+            self._changed.notify_all()

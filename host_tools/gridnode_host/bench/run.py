@@ -18,7 +18,7 @@ from gridnode_host.bench.bus import (
     NoReply,
     Op,
 )
-from gridnode_host.bench.clock import RigClock, monotonic_ns
+from gridnode_host.bench.clock import RigClock, SteppedClock, monotonic_ns
 from gridnode_host.bench.flash import NorFlash
 from gridnode_host.bench.network import Network
 from gridnode_host.bench.peripherals import Buses, Converter, Pins
@@ -60,8 +60,15 @@ class Run:
         self._owner = owner
         self._converter = Converter(owner.wiring, owner.clock)
         self._generation = -1
+        self._stepped = owner.clock if isinstance(owner.clock, SteppedClock) else None
+        self._tick = 0
         self.bus = BusServer(
-            vm.bus, self._handlers(), self._flags, lambda: owner.ended(self), owner.name
+            vm.bus,
+            self._handlers(),
+            self._flags,
+            lambda: owner.ended(self),
+            owner.name,
+            self._passed,
         )
 
     def halt(self) -> None:
@@ -99,6 +106,12 @@ class Run:
         self._owner.post(self, act)
         raise NoReply
 
+    def _passed(self, tick: int) -> None:
+        """Follow a node that steps the clock; its ticks start at 0."""
+        if self._stepped and tick != self._tick:
+            self._stepped.step((tick - self._tick) & _LOW)
+            self._tick = tick
+
     def _flags(self, op: int) -> int:
         flags = 0
         if self._generation != self._owner.clock.generation:
@@ -113,7 +126,7 @@ class Run:
     def _hello(self, _a: int, _b: int, _c: int, _data: bytes) -> Answer:
         owner = self._owner
         forget_shared_memory(self.vm.process.pid)
-        tick = monotonic_ns() // 1000  # the VM's ticks are this clock
+        tick = 0 if self._stepped else monotonic_ns() // 1000  # the VM's ticks are this clock
         rig_ns = owner.clock.rig_at(tick * 1000)
         self._converter.anchor(tick & _LOW, rig_ns)
         seconds, rest_ns = divmod(owner.board.node_ns(rig_ns) - EPOCH_2000 * 10**9, 10**9)
@@ -121,7 +134,7 @@ class Run:
         greeting = struct.pack(
             "<2iI5i",
             tick & _LOW,
-            owner.clock.rate,
+            0 if self._stepped else owner.clock.rate,
             seconds & 0xFFFFFFFF,
             rest_ns // 1000,
             conversion_ns,

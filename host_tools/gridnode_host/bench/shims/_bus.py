@@ -7,7 +7,7 @@ from array import array
 from os import getenv, system
 
 _file = open(int(getenv("GRIDNODE_BUS")), "r+b")
-_tx = array("i", [0] * 5)
+_tx = array("i", [0] * 6)
 _rx = array("i", [0] * 3)
 _write = _file.write
 _read = _file.read
@@ -15,6 +15,7 @@ _readinto = _file.readinto
 _torn = False
 flags = 0  # bit 0: Ctrl-C was typed, bit 1: the rate of time has changed
 before = None  # called before a request that lets time pass
+tick = None  # where the node steps the clock: tells the time, us
 on_clock = None
 
 
@@ -26,7 +27,7 @@ def _lost():
 
 
 def _resync():
-    tx = array("i", (0x5AC3, 0x1E2D, 0x3C4B, 0x5A69, 0x7887))
+    tx = array("i", (0x5AC3, 0x1E2D, 0x3C4B, 0x5A69, 0x7887, 0x2D4E))
     mark = bytes(array("i", (0x5AC3, 0x1E2D, 0x3C4B)))
     _write(tx)
     seen = b""
@@ -48,6 +49,8 @@ def transfer(op, a, b, c, out, into):
     _tx[1] = a
     _tx[2] = b
     _tx[3] = c
+    if tick:
+        _tx[5] = tick()
     try:
         if out is None:
             _tx[4] = 0

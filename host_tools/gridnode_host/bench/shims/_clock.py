@@ -5,6 +5,10 @@ which is C, uses those and must not be ahead. While the ADC is being read, time 
 conversion made last: the VM converts faster than the chip, so it sleeps off what it is ahead; and
 where it is slower (a busy host, a high rate) the samples stay equidistant all the same, and time
 jumps to the present when the burst ends.
+
+Where the bench gives no rate, the node itself steps time: it stands still but for conversions,
+requests to the bench and sleep, and a look at the clock takes a microsecond, so that who waits
+for a time sees it come.
 """
 
 # ruff: noqa: I001
@@ -27,6 +31,8 @@ _AHEAD = 2000  # us of real time that conversions may be ahead
 _BEHIND = 1000000  # us of real time that they may be behind
 _PAUSE = 100000  # us of real time without a new block that end a burst
 _BLOCK = 1024  # samples
+_REQUEST = 50  # us of stepped time that a request takes
+_HEAD_START_MS = 86400000  # of the VM's own ticks, which asyncio gives to tasks that are to run at once
 
 # node time at the native tick _n0
 _n0 = _nat()
@@ -40,6 +46,8 @@ _limit = 0  # us of real time over which _us may be extrapolated
 _looked = _n0  # native tick of the last look at the bus
 _next_rate = 0
 _next_at = 0
+_stepped = False
+_steps = 0  # us
 
 # the burst: interleaved samples in _block from _p to _end, the first taken at the tick _t0
 _burst = False
@@ -95,7 +103,39 @@ def start(data):
     _ms = utime.ticks_ms()
     _limit = _CHUNK
     _bus.on_clock = _fetch_rate
+    _bus.before = _before
+    if not _rate:
+        _step_by_itself()
     sync()
+
+
+def _step_by_itself():
+    # in place of the native clock: one that only the node moves
+    global _nat, _nap, _n0, _us, _ms, _rate, _looked, _stepped
+    _nat, _nap = _step, _pass
+    _n0 = _us = _looked = _steps
+    _ms = _add(_ms, _HEAD_START_MS)
+    _rate = 1
+    _stepped = True
+    _bus.tick = lambda: _steps & _LOW
+
+
+def _step():
+    global _steps
+    _steps = (_steps + 1) & _MASK
+    return _steps
+
+
+def _pass(us):
+    global _steps
+    _steps = (_steps + us) & _MASK
+
+
+def _before():
+    # a request to the bench, which takes its time, ends a burst
+    leave()
+    if _stepped:
+        _pass(_REQUEST)
 
 
 def _fetch_rate():
@@ -173,7 +213,11 @@ def nap(left, wait):
     sync()
     begin = _us
     real = _CHUNK if left is None else left // _rate
-    if real >= 1000:
+    if _stepped:
+        found = wait(0)
+        if not found:
+            _pass(min(real, _CHUNK))
+    elif real >= 1000:
         found = wait(min(real, _CHUNK) // 1000)
     else:
         _nap(real)
@@ -205,7 +249,6 @@ def leave():
         return
     end = _add(_t0, (_p // _step * _conversion + _t0_ns) // 1000)
     _burst = False
-    _bus.before = None
     _p = _end = 0
     while True:
         sync()
@@ -236,7 +279,6 @@ def _fill():
         _t0 = _us
         _t0_ns = 0
         _burst = True
-        _bus.before = leave
         into = _short  # a single reading needs no long block
     _bus.transfer(21, len(into) // _step, _t0_ns, _t0 & _LOW, None, into)
     _filled = _nat()
