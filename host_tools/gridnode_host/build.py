@@ -41,6 +41,7 @@ UMQTT_SHA256 = "b6a2520239e3992c63a7de9370ee9b3d9d27819a90359c521f1c0f7ccab8d12f
 _NATIVE = re.compile(r"^[ \t]*@micropython\.(?:viper|native)[ \t]*(?:#.*)?$", re.MULTILINE)
 _VIPER = re.compile(r"^[ \t]*@micropython\.viper\b", re.MULTILINE)
 _ANNOTATIONS = frozenset(("title", "description", "examples", "$id", "$schema", "$comment"))
+_HOST_ONLY = frozenset(("allOf", "anyOf", "oneOf"))  # the node's checker does not know them
 _VM_ANSWER = re.compile(rb"vm (\d+) (True|False)\s*")
 _TIMEOUT_S = 60
 
@@ -176,7 +177,7 @@ def _no_vm(program: str, why: str) -> GridnodeError:
 
 
 def minify_schema(schema: Any) -> Any:
-    """Return a JSON Schema without what is for people only (titles, descriptions, ids)."""
+    """Return a JSON Schema without what is for people (titles, ids) or for the host only."""
     if isinstance(schema, list):
         return [minify_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -187,7 +188,7 @@ def minify_schema(schema: Any) -> Any:
             small[key] = {name: minify_schema(item) for name, item in value.items()}
         elif key in ("const", "enum", "default"):
             small[key] = value
-        elif key not in _ANNOTATIONS:
+        elif key not in _ANNOTATIONS | _HOST_ONLY:
             small[key] = minify_schema(value)
     return small
 
