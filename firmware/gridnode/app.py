@@ -7,14 +7,15 @@ import sys
 import time
 from micropython import const
 
-from gridnode import clock, health, report, rooms, shadow, storage
+from gridnode import anomaly, clock, health, report, rooms, shadow, storage
 
 _WDT_MS = const(60000)
 _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
-_REPORT_BYTES = const(256)  # for the totals of a meter and for each phase
+_VALUE_BYTES = const(28)  # of a report, per value
+_HARMONIC_BYTES = const(14)  # per order of both spectra
 _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
 
 
@@ -39,6 +40,8 @@ class App:
         self._due = False  # a report out of turn is wanted
         self._faulty = {}  # meters whose fault has been said
         self._events = []
+        self._spent = {}  # task -> us that it has run since the last budget
+        self._budget_from = time.ticks_ms()
 
     def fault(self, room, code, message, action):
         """Say what is wrong and what the node does about it."""
@@ -55,8 +58,12 @@ class App:
 
     def allot(self, thing):
         """Make the shadow, its buffer large enough for the report of all meters."""
-        channels = sum([len(p.meter.reading.at) for p in self.pipelines])
-        self.shadow = shadow.Shadow(thing, {"config": self._desired}, 1024 + _REPORT_BYTES * channels)
+        size = 1024
+        for p in self.pipelines:
+            orders = getattr(p.meter, "orders", 0)
+            values = _VALUE_BYTES * (len(p.row.names) + 3) + _HARMONIC_BYTES * orders
+            size += values * len(p.meter.reading.at)
+        self.shadow = shadow.Shadow(thing, {"config": self._desired}, size)
         self.topic = b"dt/gridnode/%s/" % thing.encode()
 
     def configure(self, settings):
@@ -130,10 +137,10 @@ class App:
         self._event("config", **fields)
         return answer
 
-    def _event(self, event, **fields):
-        """Publish an event; kept while there is no link, the oldest go first."""
+    def _event(self, event, ago_s=0, **fields):
+        """Publish an event that began `ago_s` seconds ago; kept while there is no link, the oldest go first."""
         fields["event"] = event
-        fields["timestamp"] = clock.unix_time() if clock.valid() else None
+        fields["timestamp"] = clock.unix_time() - ago_s if clock.valid() else None
         self._events.append(json.dumps(fields).encode())
         del self._events[:-16]
 
@@ -142,20 +149,43 @@ class App:
     async def _measure(self, pipeline):
         meter = pipeline.meter
         while True:
-            for change in pipeline.block():
+            block, changes = await pipeline.block()
+            for change in changes:
                 self._alarm(change)
+            for event in block.events:
+                self._supply_event(meter, *event)
+            if block.flags or pipeline.flags:
+                for flag, up in pipeline.turned(block.flags):
+                    self._say("flag", meter=meter.id, flag=flag, raised=up)
             self._watch(meter)
             self._seen[meter.id] = self.uptime.ms()
             await asyncio.sleep_ms(meter.period_ms)
 
+    def _say(self, event, ago_s=0, **fields):
+        """An event for console and cloud."""
+        health.say(event, **fields)
+        self._event(event, ago_s, **fields)
+
+    def _supply_event(self, meter, kind, phases, extreme, ms, uncertainty_ms, ended_ms_ago):
+        fields = {
+            "meter": meter.id,
+            "phases": phases,
+            "maximum_percent" if kind == "swell" else "residual_percent": round(extreme, 1),
+            "duration_ms": ms,
+            "uncertainty_ms": uncertainty_ms,
+        }
+        self._say(kind, (ms + ended_ms_ago) // 1000, **fields)
+
     def _watch(self, meter):
         """Say once when a meter stops giving values, and once when it is back."""
         reasons = meter.reading.quality.values()
-        faulty = "bus_fault" in reasons
+        faulty = "bus_fault" in reasons and "bus_fault"
+        if not faulty and meter.problem and "stale" in reasons:
+            faulty = "stale"
         if faulty != self._faulty.get(meter.id, False) and (faulty or not reasons):
             self._faulty[meter.id] = faulty
             if faulty:
-                self.fault("meter " + meter.id, "bus_fault", meter.problem, "set it up again until it answers")
+                self.fault("meter " + meter.id, faulty, meter.problem, "set it up again until it answers")
             else:
                 health.say("recovered", room="meter " + meter.id)
             self._due = True
@@ -168,8 +198,7 @@ class App:
             "priority": change.priority,
             "text": change.text,
         }
-        health.say("alarm", **fields)
-        self._event("alarm", **fields)
+        self._say("alarm", **fields)
         self._due = True
 
     async def _reports(self):
@@ -209,32 +238,63 @@ class App:
             c.session.withdraw(self._token)  # its text lies where the new one is going to be written
         out = self.shadow
         out.begin()
-        first = self.pipelines[0]
+        pipelines = self.pipelines
         out.put("timestamp", timestamp)
-        out.put("seq", first.ledger.next_seq())
-        report.meter(out, windows[0], first.ledger, timestamp)
-        if len(windows) > 1:
+        out.put("seq", next(p.ledger for p in pipelines if p.ledger).next_seq())
+        report.flat(out, pipelines, windows, timestamp)
+        apart = [(p, w) for p, w in zip(pipelines, windows) if p.flat is None]
+        if apart:
             out.open("meters")
-            for pipeline, window in zip(self.pipelines[1:], windows[1:]):
-                out.open(pipeline.meter.id)
-                report.meter(out, window, pipeline.ledger, timestamp)
-                out.close()
+            for pipeline, window in apart:
+                report.meter(out, pipeline, window, timestamp)
             out.close()
-        out.put("anomaly", first.judge.verdict())
+        out.put("anomaly", anomaly.verdict([p.judge for p in pipelines]))
         rssi = c.network.rssi() if c else None
         out.put("node", health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events)))
         payload = out.finish()
         sys.stdout.write('{"event":"report","reported":')
         sys.stdout.buffer.write(out.reported)
-        print("}")
+        print(',"budget":%s}' % json.dumps(self._budget()))
         if c:
             self._token = c.publish(out.update_topic, payload)
+
+    def _budget(self):
+        """Where the time since the last report went: ms that each task has run, of all."""
+        now = time.ticks_ms()
+        budget = {name: self._spent[name] // 1000 for name in self._spent}
+        budget["of"] = time.ticks_diff(now, self._budget_from)
+        self._budget_from = now
+        for name in self._spent:
+            self._spent[name] = 0
+        return budget
+
+    def _timed(self, name, task):
+        """Run a coroutine and book the time in which it does not wait."""
+        spent = self._spent
+        spent[name] = 0
+        error = None
+        while True:
+            began = time.ticks_us()
+            try:
+                if error:
+                    task.throw(error)
+                else:
+                    task.send(None)
+            except StopIteration:
+                return
+            finally:
+                spent[name] += time.ticks_diff(time.ticks_us(), began)
+            try:
+                error = None
+                yield
+            except asyncio.CancelledError as e:
+                error = e
 
     async def _guarded(self, name, task, *args):
         """Run a task; one that fails is said, kept as a crash record, and started again."""
         while True:
             try:
-                await task(*args)
+                await self._timed(name, task(*args))
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
                 self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
                 health.record_crash(e, clock.unix_time())
@@ -271,9 +331,9 @@ class App:
 
     def stop(self):
         """Leave nothing half done: totals to flash, the link closed."""
-        for pipeline in self.pipelines:
+        for ledger in [p.ledger for p in self.pipelines if p.ledger]:
             try:
-                pipeline.ledger.checkpoint()
+                ledger.checkpoint()
             except (storage.StorageError, OSError) as e:
                 self.fault("energy", "flash", str(e), "keep the totals in RTC memory")
         if self.connection:

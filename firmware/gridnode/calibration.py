@@ -4,6 +4,8 @@ What belongs to single samples or to chip registers is handed to the meter as a 
 the parts that it applied and `correct` does the rest.
 """
 
+from gridnode.reading import PER_PHASE
+
 
 class Correction:
     """Correction of one meter; the meter may apply `adc_table` and, per channel, gain and phase itself.
@@ -30,8 +32,11 @@ class Correction:
                 if "gain" not in self.applied:
                     _scale(values, "voltage", gv)
                     _scale(values, "current", gi)
-                    for name in ("power", "reactive_power", "apparent_power"):
+                    for name in ("power", "reactive_power", "apparent_power", "harmonic_power"):
                         _scale(values, name, gv * gi)
+                    if gv * gi != 1 and (reading.metered == PER_PHASE or reading.phases == 1):
+                        for way in (2 * k, 2 * k + 1):
+                            reading.energy[way] = int(reading.energy[way] * (gv * gi))
                 if "phase" not in self.applied:
                     reading.rotate(k, lead_i - lead_v)
         reading.derive()

@@ -1,13 +1,15 @@
 """Energy totals and the sequence number: integers, in RTC memory once a second and in flash every few minutes.
 
-A total is whole mWh and a rest in uJ (1 mWh = 3.6e6 uJ), import and export apart, per phase and in all. Totals never
-fall. After a power cut the flash checkpoint is the newest: the energy since then, five minutes at most, is lost; the
-sequence number goes on behind the block that the checkpoint reserved, so that none is used twice.
+A total is whole mWh and a rest in uJ (1 mWh = 3.6e6 uJ), import and export apart, per phase and in all. Totals fall
+only by `reset`, which is counted. After a power cut the flash checkpoint is the newest: the energy since then, five
+minutes at most, is lost; the sequence number goes on behind the block that the checkpoint reserved, so that none is
+used twice.
 """
 
 import struct
 from micropython import const
 
+from gridnode import reading as r
 from gridnode import storage
 
 PATH = "/data/energy.bin"
@@ -29,6 +31,7 @@ class Ledger:
         self.seq = 0
         self.rejected = 0  # increments that no load of this rating can explain
         self.recovered = "none"
+        self.resets = 0  # times that the totals were set back by command
         self.lost_ms = 0  # time without power values
         self._limit_w = limit_w
         self.total = [[0, 0] for _ in range(2 * channels)]
@@ -52,23 +55,25 @@ class Ledger:
         data = seq.to_bytes(4, "little")
         for mwh, rest in self.total:
             data += mwh.to_bytes(7, "little") + rest.to_bytes(3, "little")
-        return data
+        return data + self.resets.to_bytes(2, "little")
 
     def account(self, reading):
-        """Add a corrected reading: the chip's counters where it has them, else power times the measured interval."""
+        """Add a corrected reading: the device's counters where it has them, else power times the measured interval.
+
+        A device that counts in total only has its phases integrated from their power.
+        """
         ms = reading.ms
         for k in reading.each():
-            if reading.metered:
-                self._add(k, 0, reading.energy[2 * k], ms)
-                self._add(k, 1, reading.energy[2 * k + 1], ms)
+            if reading.metered == r.PER_PHASE or (reading.metered and not k):
+                self._count(k, reading)
                 continue
             power = reading.at[k].get("power")
             if power is None or ms > _GAP_MS:
                 self.lost_ms += ms
-            elif power >= 0:
-                self._add(k, 0, int(power * 1000) * ms, ms)
             else:
-                self._add(k, 1, int(-power * 1000) * ms, ms)
+                self._add(k, power < 0, int(abs(power) * 1000) * ms, ms, not reading.metered)
+        if reading.metered == r.IN_TOTAL and reading.phases > 1:
+            self._count(0, reading)
         self._since_retain += ms
         self._since_checkpoint += ms
         if self._since_checkpoint >= _CHECKPOINT_MS:
@@ -76,15 +81,20 @@ class Ledger:
         elif self._since_retain >= _RETAIN_MS:
             self.retain()
 
-    def _add(self, k, way, uj, ms):
+    def _count(self, k, reading):
+        ms = max(reading.ms, reading.energy_ms)
+        for way in (0, 1):
+            self._add(k, way, reading.energy[2 * k + way], ms, True, reading.energy_step)
+
+    def _add(self, k, way, uj, ms, in_total, step=0):
         if not uj:
             return
-        # One second of grace: a counter's pulse may have begun before the interval.
-        if uj < 0 or uj > int(self._limit_w) * 1000 * (ms + 1000):
+        # One second of grace, and one count: a counter's pulse may have begun before the interval.
+        if uj < 0 or uj > int(self._limit_w) * 1000 * (ms + 1000) + step:
             self.rejected += 1
             return
         self._bump(2 * k + way, uj)
-        if k:
+        if k and in_total:
             self._bump(way, uj)
 
     def _bump(self, index, uj):
@@ -101,6 +111,13 @@ class Ledger:
         """A sequence number that was never used before."""
         self.seq += 1
         return self.seq
+
+    def reset(self):
+        """Set the totals back to zero, for good."""
+        for total in self.total:
+            total[0] = total[1] = 0
+        self.resets = (self.resets + 1) & 0xFFFF
+        self.checkpoint()
 
     def retain(self):
         """Write the totals to RTC memory."""

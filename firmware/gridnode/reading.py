@@ -13,6 +13,10 @@ SATURATED = "saturated"
 BUS_FAULT = "bus_fault"
 IMPLAUSIBLE = "implausible"
 
+# Where the energy of a reading comes from, if not from power and time: the device's counters.
+PER_PHASE = 1
+IN_TOTAL = 2
+
 # name in the report -> (short name of a phase signal, decimals)
 NAMES = {
     "voltage": ("v", 2),
@@ -21,17 +25,32 @@ NAMES = {
     "reactive_power": ("q", 1),
     "apparent_power": ("s", 1),
     "power_factor": ("pf", 3),
-    "frequency": ("f", 3),
+    "phase_angle": ("angle", 1),  # degrees that the current lags
+    "harmonic_power": ("p_h", 1),
     "thd_voltage": ("thd_v", 2),
     "thd_current": ("thd_i", 2),
+    "voltage_ll": ("u", 2),
+    "frequency": ("f", 3),
+    "neutral_current": ("i_n", 3),
+    "power_demand": ("pd", 1),
+    "reactive_energy_import_varh": ("eq", 0),
+    "reactive_energy_export_varh": ("eq_x", 0),
+    "apparent_energy_vah": ("es", 0),
     "temperature": ("t", 1),
     "humidity": ("h", 1),
+    "aux1": ("a1", 4),
+    "aux2": ("a2", 4),
+    "aux3": ("a3", 4),
+    "aux4": ("a4", 4),
 }
 
-_ORDER = tuple(NAMES)
-_RMS = ("voltage", "current")
-_DERIVED = ("power_factor",)
-_SUMMED = ("power", "reactive_power", "apparent_power")
+_DERIVED = ("apparent_power", "power_factor")
+_RMS = ("voltage", "current", "voltage_ll", "neutral_current")
+_SUMMED = ("power", "reactive_power", "apparent_power", "harmonic_power")
+_AUX = ("aux1", "aux2", "aux3", "aux4")
+_COUNTS = ("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah")
+_ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX  # not per phase
+_NEWEST = ("phase_angle",) + _COUNTS
 
 
 def signal(phase, name):
@@ -49,10 +68,15 @@ class Reading:
         self.meter = meter
         self.phases = phases
         self.at = [{} for _ in range(phases + 1 if phases > 1 else 1)]
+        self.own_totals = ()  # names whose total the device measures itself
         self.quality = {}  # signal -> reason
-        self.energy = [0] * len(self.at) * 2  # uJ imported, exported per entry of `at`, where the chip counts
-        self.metered = False  # the energy above comes from the chip's counters
-        self.flags = ()  # what the chip flagged, e.g. "sag_v1"
+        self.energy = [0] * len(self.at) * 2  # uJ imported, exported per entry of `at`, where the device counts
+        self.metered = 0  # PER_PHASE or IN_TOTAL: the energy above holds
+        self.energy_ms = 0  # time over which it was counted, if longer than `ms`
+        self.energy_step = 0  # uJ of one count
+        self.flags = ()  # what the device flagged, e.g. "sag_v1"
+        self.events = ()  # supply events that ended: (kind, phases, extreme %, ms, uncertainty ms, ended ms ago)
+        self.spectrum = None  # per entry of `at`: (V^2, A^2) of the orders 1, 2, .. as array('f'), or None
         self.ms = 0  # interval in ms
         self.covered_ms = 0  # of it, mains cycles really observed
         self.timestamp = 0  # Unix s at the end of a row or report
@@ -64,18 +88,20 @@ class Reading:
         return range(1, self.phases + 1) if self.phases > 1 else (0,)
 
     def clear(self, names=NAMES, reason=None):
-        """Forget all values; with a reason, say it for `names` of every measured entry."""
+        """Forget all values; with a reason, say it for `names`, those of phases for each of them."""
         self.quality.clear()
-        self.flags = ()
-        self.metered = False
+        self.flags = self.events = ()
+        self.metered = 0
+        self.spectrum = None
         for i in range(len(self.energy)):
             self.energy[i] = 0
         for k, values in enumerate(self.at):
             for name in values:
                 values[name] = None
-            if reason and (k or self.phases == 1):
+            if reason:
                 for name in names:
-                    self.spoil(k, name, reason)
+                    if self.phases == 1 or (k > 0) == (name not in _ONCE):
+                        self.spoil(k, name, reason)
 
     def spoil(self, phase, name, reason):
         """Replace one value by None with its reason."""
@@ -99,8 +125,8 @@ class Reading:
     def derive(self):
         """Fill S = V*I and PF = P/S per phase where missing, then the totals of a multi-phase meter.
 
-        Totals: mean of voltages and currents, sums of the powers (arithmetic S), PF = P/S. A total with a missing
-        phase is None: its reason stands at the phase.
+        Totals: mean of voltages and currents, sums of the powers (arithmetic S), PF = P/S, unless the device has
+        its `own_totals`. A total with a missing phase is None: its reason stands at the phase.
         """
         for k in self.each():
             values = self.at[k]
@@ -112,7 +138,7 @@ class Reading:
             return
         flat = self.at[0]
         for name in self.at[1]:
-            if name in _RMS or name in _SUMMED:
+            if name not in self.own_totals and (name in _RMS or name in _SUMMED):
                 total = 0.0
                 for k in self.each():
                     value = self.at[k].get(name)
@@ -134,16 +160,19 @@ def _factor(values):
 class Window:
     """Average of readings, weighted by their duration: RMS as the root of the mean of squares, else means.
 
-    `spoilt` is the share of the time that may carry a reason before the value of the window is None as well.
+    names: what the meter measures. `spoilt` is the share of the time that may carry a reason before the value of the
+    window is None as well.
     """
 
-    def __init__(self, meter, phases=1, extremes=(), spoilt=0.1):
+    def __init__(self, meter, phases=1, names=tuple(NAMES), extremes=(), spoilt=0.1):
         self.reading = Reading(meter, phases)
+        self.names = tuple([name for name in NAMES if name in names or name in _DERIVED])
         self.extremes = extremes
         self.spoilt = spoilt
-        size = len(_ORDER) * len(self.reading.at)
+        size = len(self.names) * len(self.reading.at)
         self.sums = array("f", [0] * size)
         self.weights = array("i", [0] * size)  # ms
+        self.spectrum = None  # sums of the readings' spectra: only their ratios matter
         self.bad = {}  # signal -> ms with a reason
         self.quality = {}
         self.restart()
@@ -155,8 +184,13 @@ class Window:
         self.count = 0
         self.bad.clear()
         self.quality.clear()
+        self.flags = ()
         for i in range(len(self.sums)):
             self.sums[i] = self.weights[i] = 0
+        for pair in self.spectrum or ():
+            for sums in pair:
+                for n in range(len(sums or ())):
+                    sums[n] = 0
         self.min = {}
         self.max = {}
 
@@ -166,28 +200,48 @@ class Window:
         self.ms += ms
         self.covered_ms += reading.covered_ms
         self.count += 1
+        self.reading.own_totals = reading.own_totals
         i = 0
         for k, values in enumerate(reading.at):
             known = self.reading.at[k]
-            for name in _ORDER:
+            for name in self.names:
                 value = values.get(name)
                 if name in values:
                     known.setdefault(name)
                 if value is not None:
+                    if name in _NEWEST:
+                        self.sums[i] = self.weights[i] = 0
                     self.sums[i] += value * ms * (value if self._squared(k, name) else 1)
                     self.weights[i] += ms
                 i += 1
         for name in reading.quality:
             self.bad[name] = self.bad.get(name, 0) + ms
             self.quality[name] = reading.quality[name]
+        for flag in reading.flags:
+            if flag not in self.flags:
+                self.flags += (flag,)
+        if reading.spectrum:
+            self._add_spectrum(reading.spectrum)
         for name in self.extremes:
             value = reading.at[0].get(name)
             if value is not None:
                 self._extreme(self.min, name, reading.min.get(name, value), -1)
                 self._extreme(self.max, name, reading.max.get(name, value), 1)
 
+    def _add_spectrum(self, spectrum):
+        if self.spectrum is None:
+            self.spectrum = [[None, None] for _ in spectrum]
+        for k, pair in enumerate(spectrum):
+            for a, part in enumerate(pair or ()):
+                if part:
+                    sums = self.spectrum[k][a]
+                    if sums is None:
+                        sums = self.spectrum[k][a] = array("f", [0] * len(part))
+                    for n in range(len(part)):
+                        sums[n] += part[n]
+
     def _squared(self, k, name):
-        return name in _RMS and (k > 0 or self.reading.phases == 1)
+        return name in _RMS and (k > 0 or self.reading.phases == 1 or name in _ONCE)
 
     @staticmethod
     def _extreme(table, name, value, sign):
@@ -202,10 +256,11 @@ class Window:
         out.timestamp = timestamp
         i = 0
         for k, values in enumerate(out.at):
-            for name in _ORDER:
+            for name in self.names:
                 weight = self.weights[i]
-                if not weight or name in _DERIVED or self.bad.get(signal(k, name), 0) > self.spoilt * self.ms:
-                    mean = None  # what is derived comes from the averages, below
+                bad = self.bad.get(signal(k, name), 0) > self.spoilt * self.ms
+                if not weight or bad or name == "power_factor":
+                    mean = None  # a power factor comes from the averages, below
                 else:
                     mean = self.sums[i] / weight
                     if self._squared(k, name):
@@ -218,9 +273,11 @@ class Window:
             if self.bad[name] <= self.spoilt * self.ms:
                 del self.quality[name]
         out.quality, out.min, out.max = self.quality, self.min, self.max
+        out.flags, out.spectrum = self.flags, self.spectrum
         out.derive()
         return out
 
     def coverage(self):
         """Share of the window's time in which mains cycles were observed, 0..1, None for an empty window."""
         return min(1.0, self.covered_ms / self.ms) if self.ms else None
+

@@ -1,29 +1,67 @@
-"""What a meter says in the shadow's `reported` object: field-standard names, sensible decimals, nothing unknown."""
+"""What the meters say in the shadow's `reported` object: field-standard names, sensible decimals, nothing unknown."""
+
+import math
 
 from gridnode.reading import NAMES
 
+_SPECTRA = ("harmonics_voltage", "harmonics_current")
 
-def _values(out, values, ledger, k):
-    for name in values:
-        out.put(name, _round(name, values[name]))
-    out.fixed("energy_import_wh", ledger.mwh(k, 0))
-    out.fixed("energy_export_wh", ledger.mwh(k, 1))
+
+def flat(out, pipelines, windows, timestamp):
+    """Write the values that stand flat to `out`, a Shadow: one window of each pipeline."""
+    quality = {}
+    least = {}
+    most = {}
+    flags = []
+    for pipeline, window in zip(pipelines, windows):
+        if pipeline.flat is None:
+            continue
+        reading = window.finish(timestamp)
+        _values(out, pipeline, reading, pipeline.flat)
+        quality.update(reading.quality)
+        least.update(reading.min)
+        most.update(reading.max)
+        flags += reading.flags
+    _rest(out, windows[0], quality, flags)
+    for key, table in (("min", least), ("max", most)):
+        out.put(key, {name: _round(name, table[name]) for name in table})
+
+
+def meter(out, pipeline, window, timestamp):
+    """Write the values of a further meter as an object of its own."""
+    reading = window.finish(timestamp)
+    out.open(pipeline.meter.id)
+    _values(out, pipeline, reading, NAMES)
+    _rest(out, window, reading.quality, reading.flags)
+    out.close()
+
+
+def _rest(out, window, quality, flags):
+    out.put("quality", quality)
+    out.put("flags", list(flags) or None)
+    coverage = window.coverage()
+    out.put("coverage", None if coverage is None else round(coverage, 3))
+
+
+def _values(out, pipeline, reading, names):
+    for k, values in enumerate(reading.at):
+        if k:
+            out.open("l%d" % k)
+        for name in values:
+            if k or name in names or name in ("apparent_power", "power_factor"):
+                out.put(name, _round(name, values[name]))
+        ledger = pipeline.ledger
+        if pipeline.meter.counts_energy:
+            out.fixed("energy_import_wh", ledger.mwh(k, 0))
+            out.fixed("energy_export_wh", ledger.mwh(k, 1))
+            if not k and ledger.resets:
+                out.put("energy_resets", ledger.resets)
+        for name, sums in zip(_SPECTRA, (reading.spectrum and reading.spectrum[k]) or ()):
+            if sums and sums[0] > 0:
+                out.put(name, [round(100 * math.sqrt(max(0.0, x) / sums[0]), 2) for x in sums[1:]])
+        if k:
+            out.close()
 
 
 def _round(name, value):
     return None if value is None else round(value, NAMES[name][1])
-
-
-def meter(out, window, ledger, timestamp):
-    """Write a window to `out`, a Shadow: flat values, l1..l3, extremes, quality, coverage."""
-    reading = window.finish(timestamp)
-    _values(out, reading.at[0], ledger, 0)
-    for k in range(1, len(reading.at)):
-        out.open("l%d" % k)
-        _values(out, reading.at[k], ledger, k)
-        out.close()
-    for key, table in (("min", reading.min), ("max", reading.max)):
-        out.put(key, {name: _round(name, table[name]) for name in table})
-    out.put("quality", reading.quality)
-    coverage = window.coverage()
-    out.put("coverage", None if coverage is None else round(coverage, 3))

@@ -42,7 +42,7 @@ def test_import_and_export_apart():
 def test_chip_counters_and_their_sum():
     book = ledger(channels=4)
     x = reading.Reading("main", 3)
-    x.metered = True
+    x.metered = reading.PER_PHASE
     x.ms = 1000
     for k in (1, 2, 3):
         x.energy[2 * k] = 3600000 * k
@@ -55,13 +55,57 @@ def test_chip_counters_and_their_sum():
 def test_implausible_increments_are_rejected():
     book = ledger()
     x = reading.Reading("main")
-    x.metered = True
+    x.metered = reading.PER_PHASE
     x.ms = 320
     x.energy[0] = 0xFFFF * 11250000 * 4  # all ones from the bus
     book.account(x)
     x.energy[0] = -5
     book.account(x)
     assert book.mwh(0, 0) == 0 and book.rejected == 2
+
+
+def test_a_step_of_a_coarse_counter_and_of_an_outage_is_no_fault():
+    book = ledger()
+    x = reading.Reading("main")
+    x.metered = reading.IN_TOTAL
+    x.ms = 200
+    x.energy[0] = x.energy_step = 36 * 10**9  # 0.01 kWh
+    book.account(x)
+    assert book.mwh(0, 0) == 10000 and not book.rejected
+    x.energy_step = 0
+    x.energy[0] = 20000 * 3600 * 10**6  # an hour at the limit
+    book.account(x)
+    assert book.rejected == 1
+    x.energy_ms = 3600000
+    book.account(x)
+    assert book.mwh(0, 0) == 10000 + 20000000 and book.rejected == 1
+
+
+def test_a_device_that_counts_in_total_only():
+    book = ledger(channels=4)
+    x = reading.Reading("main", 3)
+    x.metered = reading.IN_TOTAL
+    x.ms = 1000
+    for k in (1, 2, 3):
+        x.at[k]["power"] = 3600.0 * k
+    x.energy[0] = 3600000 * 5000
+    book.account(x)
+    assert [book.mwh(k, 0) for k in range(4)] == [5000, 1000, 2000, 3000], [book.mwh(k, 0) for k in range(4)]
+
+
+def test_a_reset_is_recorded():
+    end = setup()
+    try:
+        rtc = Rtc()
+        book = ledger(rtc)
+        book.account(block(3600.0, 1000))
+        book.next_seq()
+        book.reset()
+        assert book.mwh(0, 0) == 0 and book.resets == 1
+        for again in (ledger(rtc), ledger(Rtc())):
+            assert again.mwh(0, 0) == 0 and again.resets == 1 and again.next_seq() > 1
+    finally:
+        end()
 
 
 def test_missing_power_and_holes_are_not_guessed():

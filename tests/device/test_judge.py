@@ -2,9 +2,11 @@
 
 import gc
 import json
+from array import array
 
 from gridnode import anomaly, energy, reading, report, shadow
-from gridnode.setup import calibration, rules
+from gridnode.pipeline import Pipeline
+from gridnode.setup import calibration, pipeline, rules
 
 LIMITS = {
     "voltage": {"low": 207, "high": 253, "hysteresis": 2, "priority": 2},
@@ -19,6 +21,10 @@ def block(**values):
     return x
 
 
+def judge_of(limits=LIMITS):
+    return anomaly.Judge(rules.of(limits, ("voltage", "current", "frequency"), 1))
+
+
 def feed(judge, count, **values):
     changes = []
     for _ in range(count):
@@ -27,54 +33,58 @@ def feed(judge, count, **values):
 
 
 def test_alarm_with_hold_and_hysteresis():
-    judge = anomaly.Judge(LIMITS, 1)
+    judge = judge_of()
     assert feed(judge, 10, voltage=230.0, current=59.9) == []
     assert feed(judge, 2, voltage=230.0, current=61.0) == [], "400 ms is no alarm yet"
     assert feed(judge, 1, voltage=230.0, current=61.0) == [("current", True)]
-    verdict = judge.verdict()
+    verdict = anomaly.verdict([judge])
     assert verdict["alarm"] and verdict["priority"] == 1 and verdict["kinds"] == {"current": "range_high"}
     assert 0.5 <= verdict["grade"] <= 1 and verdict["signals"] == {"current": verdict["grade"]}
     assert feed(judge, 50, voltage=230.0, current=59.5) == [], "still within the hysteresis"
     assert feed(judge, 5, voltage=230.0, current=58.9) == [("current", False)]
-    assert judge.verdict() == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}}
+    assert anomaly.verdict([judge]) == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}}
 
 
 def test_a_short_excursion_is_no_alarm():
-    judge = anomaly.Judge(LIMITS, 1)
+    judge = judge_of()
     for _ in range(20):
         assert feed(judge, 2, voltage=260.0) == []
         assert feed(judge, 1, voltage=230.0) == []
 
 
 def test_missing_values_change_nothing():
-    judge = anomaly.Judge(LIMITS, 1)
+    judge = judge_of()
     feed(judge, 5, voltage=190.0)
     assert feed(judge, 100, voltage=None) == []
-    assert judge.verdict()["kinds"] == {"voltage": "range_low"}
+    assert anomaly.verdict([judge])["kinds"] == {"voltage": "range_low"}
 
 
 def test_families_and_single_phases():
-    assert [r.signal for r in rules.ranges("v", {}, 3)] == ["v1", "v2", "v3"]
-    assert [r.signal for r in rules.ranges("v", {}, 1)] == ["voltage"]
-    assert [r.signal for r in rules.ranges("i2", {}, 3)] == ["i2"]
-    assert [r.signal for r in rules.ranges("voltage", {}, 3)] == ["voltage"]
+    def signals(key, phases):
+        return [rule.signal for rule in rules.of({key: {}}, ("voltage", "current"), phases)]
+
+    assert signals("v", 3) == ["v1", "v2", "v3"]
+    assert signals("v", 1) == ["voltage"]
+    assert signals("i2", 3) == ["i2"]
+    assert signals("voltage", 3) == ["voltage"]
+    assert signals("temperature", 3) == [], "another meter's business"
     for bad in ("v4", "x", "v0", "voltagge"):
         try:
-            rules.ranges(bad, {}, 3)
+            signals(bad, 3)
         except ValueError:
             continue
         raise AssertionError(bad)
 
 
 def test_sentence():
-    judge = anomaly.Judge(LIMITS, 1)
+    judge = judge_of()
     for _ in range(3):
         change = judge.block(block(current=64.2, voltage=230.0))
     assert change[0].text == "current 64.2 A is above 60 A", change[0].text
 
 
 def test_window_averages_as_the_standards_do():
-    w = reading.Window("main", 1, ("voltage",))
+    w = reading.Window("main", extremes=("voltage",))
     for v, p, ms in ((230.0, 100.0, 200), (240.0, 300.0, 600)):
         x = block(voltage=v, current=1.0, power=p, reactive_power=0.0)
         x.ms, x.covered_ms = ms, ms // 2
@@ -141,27 +151,125 @@ def test_gains_and_phase_where_the_meter_applied_none():
         raise AssertionError(stored)
 
 
+class Meter:
+    counts_energy = True
+    names = ("voltage", "current", "power", "frequency", "temperature")
+
+    def __init__(self, phases=1, id="main"):
+        self.phases = phases
+        self.id = id
+
+
+def reported(pipelines, windows, apart=()):
+    sh = shadow.Shadow("n1")
+    sh.begin()
+    report.flat(sh, pipelines, windows, 0)
+    for p, w in apart:
+        report.meter(sh, p, w, 0)
+    sh.finish()
+    return bytes(sh.reported)
+
+
+def way(meter, book, flat):
+    return Pipeline(meter, None, book, None, None, None, flat)
+
+
 def test_report_has_field_names_and_all_digits_of_the_energy():
     book = energy.Ledger(1, 20000)
     book.total[0][0] = 123456789123
     w = reading.Window("main")
     x = block(voltage=230.12345, current=None, power=-0.04)
     x.quality["current"] = "saturated"
+    x.flags = ("sag_v1",)
     x.covered_ms = 197.53
     w.add(x)
-    sh = shadow.Shadow("n1")
-    sh.begin()
-    report.meter(sh, w, book, 0)
-    sh.finish()
-    text = bytes(sh.reported)
+    w.add(x)
+    text = reported([way(Meter(), book, Meter.names)], [w])
     out = json.loads(text)
     assert abs(out["voltage"] - 230.12) < 1e-4 and "current" not in out
     assert b'"energy_import_wh":123456789.123,"energy_export_wh":0.000' in text, text
     assert out["quality"] == {"current": "saturated"} and out["coverage"] == 0.988
+    assert out["flags"] == ["sag_v1"]
+
+
+def test_flat_values_of_a_second_meter_stand_in_for_those_of_the_first():
+    profile = {"meters": [{"id": "main"}, {"id": "air", "flat": True}, {"id": "sub"}]}
+    chip, air, sub = Meter(), Meter(1, "air"), Meter(1, "sub")
+    air.names, air.counts_energy = ("temperature", "humidity"), False
+    flat = pipeline.flat_names(profile, [chip, air, sub])
+    assert flat == [("voltage", "current", "power", "frequency"), ("temperature", "humidity"), None] or (
+        set(flat[0]) == {"voltage", "current", "power", "frequency"} and set(flat[1]) == {"temperature", "humidity"}
+    ), flat
+    first, second, third = reading.Window("main"), reading.Window("air"), reading.Window("sub")
+    first.add(block(voltage=230.0, temperature=41.0))
+    x = block(temperature=25.5, humidity=None)
+    x.quality["humidity"] = "bus_fault"
+    second.add(x)
+    third.add(block(voltage=231.0))
+    book = energy.Ledger(1, 20000)
+    ways = [way(chip, book, flat[0]), way(air, None, flat[1]), way(sub, book, flat[2])]
+    out = json.loads(reported(ways, [first, second, third], [(ways[2], third)]))
+    assert out["temperature"] == 25.5 and out["voltage"] == 230.0 and out["quality"] == {"humidity": "bus_fault"}, out
+    assert out["sub"]["voltage"] == 231.0 and out["sub"]["energy_import_wh"] == 0
+
+
+def test_harmonics_in_percent_of_the_fundamental():
+    w = reading.Window("main")
+    for k in range(4):
+        x = block(voltage=230.0, current=10.0)
+        # the third block has no trustworthy current
+        x.spectrum = [(array("f", [50000.0, -1.0, 500.0]), None if k == 2 else array("f", [100.0, 1.0, 25.0]))]
+        w.add(x)
+    rows = reading.Window("main")
+    rows.add(w.finish(0))
+    out = json.loads(reported([way(Meter(), energy.Ledger(1, 20000), Meter.names)], [rows]))
+    assert [round(h, 1) for h in out["harmonics_voltage"]] == [0, 10], out
+    assert [round(h, 1) for h in out["harmonics_current"]] == [10, 50], out
+    w.restart()
+    assert "harmonics_voltage" not in json.loads(
+        reported([way(Meter(), energy.Ledger(1, 20000), Meter.names)], [w])
+    )
+
+
+def test_newest_value_of_what_no_mean_makes_sense_of():
+    w = reading.Window("main", names=("phase_angle", "power"))
+    for angle in (179.0, -179.0):
+        w.add(block(phase_angle=angle, power=angle))
+    out = w.finish(0).at[0]
+    assert abs(out["phase_angle"] + 179) < 1e-3 and abs(out["power"]) < 1e-3, out
+
+
+def test_totals_that_the_device_measures_itself():
+    x = reading.Reading("main", 3)
+    for k in (1, 2, 3):
+        x.at[k].update({"voltage": 230.0, "current": 10.0, "power": 1000.0})
+    x.at[0].update({"power": 2999.0})
+    x.own_totals = ("power",)
+    x.ms = 200
+    x.derive()
+    w = reading.Window("main", 3)
+    w.add(x)
+    assert w.finish(0).at[0]["power"] == 2999.0 and w.finish(0).at[0]["current"] == 10.0
+
+
+def test_a_faulty_meter_says_so_once_per_signal():
+    x = reading.Reading("main", 3)
+    x.clear(("voltage", "frequency"), "bus_fault")
+    assert x.quality == {"v1": "bus_fault", "v2": "bus_fault", "v3": "bus_fault", "frequency": "bus_fault"}, x.quality
+    x = reading.Reading("main")
+    x.clear(("voltage", "frequency"), "stale")
+    assert x.quality == {"voltage": "stale", "frequency": "stale"}
+
+
+def test_flags_are_told_when_they_turn():
+    p = way(Meter(), None, None)
+    assert p.turned(("sag_v1",)) == [("sag_v1", True)]
+    assert p.turned(("sag_v1", "sequence")) == [("sequence", True)]
+    assert p.turned(()) == [("sag_v1", False), ("sequence", False)]
 
 
 def test_judging_and_averaging_do_not_grow():
-    judge, w = anomaly.Judge(LIMITS, 1), reading.Window("main", 1, ("voltage",))
+    judge, w = judge_of(), reading.Window("main", extremes=("voltage",))
     x = block(voltage=230.0, current=10.0, power=2300.0)
     for _ in range(20):
         judge.block(x)

@@ -13,36 +13,34 @@ class Change:
 
 
 class Judge:
-    """Verdict on the readings of one meter; `limits` is the profile's table."""
+    """Verdict on the readings of one meter by its rules."""
 
-    def __init__(self, limits, phases):
-        from gridnode.setup import rules
-
-        self.rules = []
-        for name in sorted(limits):
-            self.rules += rules.ranges(name, limits[name], phases)
+    def __init__(self, rules):
+        self.rules = rules
 
     def block(self, reading):
         """Judge one block; returns the alarms that changed."""
         return [Change(rule) for rule in self.rules if rule.judge(reading)]
 
-    def verdict(self):
-        """The `anomaly` object of the report: grade 0..1, alarm, priority (1 is most urgent), per-signal detail."""
-        grade = 0.0
-        priority = None
-        signals = {}
-        kinds = {}
-        for rule in self.rules:
+
+def verdict(judges):
+    """The `anomaly` object of the report: grade 0..1, alarm, priority (1 is most urgent), per-signal detail."""
+    grade = 0.0
+    priority = None
+    signals = {}
+    kinds = {}
+    for judge in judges:
+        for rule in judge.rules:
             if rule.grade:
                 signals[rule.signal] = round(rule.grade, 2)
                 grade = max(grade, rule.grade)
             if rule.alarm:
                 kinds[rule.signal] = rule.kind
                 priority = rule.priority if priority is None else min(priority, rule.priority)
-        return {
-            "grade": round(grade, 2),
-            "alarm": bool(kinds),
-            "priority": priority,
-            "signals": signals,
-            "kinds": kinds,
-        }
+    return {
+        "grade": round(grade, 2),
+        "alarm": bool(kinds),
+        "priority": priority,
+        "signals": signals,
+        "kinds": kinds,
+    }

@@ -26,7 +26,7 @@ def load(book):
     if best is None:
         book.recovered = "none"
     else:
-        book.seq, book.total = best
+        book.seq, book.total, book.resets = best
     if book.recovered != "rtc":
         try:
             book.checkpoint()
@@ -35,10 +35,10 @@ def load(book):
 
 
 def _parse(book, data):
-    """(sequence number, totals) of a record, None if it is none of this ledger."""
-    if not data or len(data) != 4 + 10 * len(book.total):
+    """(sequence number, totals, resets) of a record, None if it is none of this ledger."""
+    if not data or len(data) != 6 + 10 * len(book.total):
         return None
     total = []
-    for k in range(4, len(data), 10):
+    for k in range(4, len(data) - 2, 10):
         total.append([int.from_bytes(data[k : k + 7], "little"), int.from_bytes(data[k + 7 : k + 10], "little")])
-    return int.from_bytes(data[:4], "little"), total
+    return int.from_bytes(data[:4], "little"), total, int.from_bytes(data[-2:], "little")

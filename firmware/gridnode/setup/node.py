@@ -45,17 +45,29 @@ def _wire(app, profile):
     if problem:
         action = "measure with the previous one" if stored else "measure with design values"
         app.fault("calibration", "file", problem, action)
+    meters = []
+    for spec in profile["meters"]:
+        try:
+            meters.append(pipeline.load_meter(spec, profile, app.machine, time))
+        except (ValueError, KeyError, OSError) as e:
+            _refused(app, spec, e)
+            meters.append(None)
+    flat = pipeline.flat_names(profile, meters)
     for k, spec in enumerate(profile["meters"]):
         for calibrated in (stored, None):
-            try:
-                way = pipeline.build(spec, profile, calibrated, app.machine, time, app.retained, k + 1, not k)
-                way.start()
-                app.pipelines.append(way)
-                break
-            except (ValueError, KeyError, OSError) as e:
-                room = "calibration" if calibrated else "meter"
-                action = "measure with design values" if calibrated else "the other meters go on"
-                app.fault(room, "refused", "meter %s: %s" % (spec["id"], e), action)
+            if meters[k]:
+                try:
+                    way = pipeline.build(meters[k], spec, profile, calibrated, app.retained, k + 1, flat[k])
+                    app.pipelines.append(way)
+                    break
+                except (ValueError, KeyError, OSError) as e:
+                    _refused(app, spec, e, calibrated)
+
+
+def _refused(app, spec, error, calibrated=None):
+    room = "calibration" if calibrated else "meter"
+    action = "measure with design values" if calibrated else "the other meters go on"
+    app.fault(room, "refused", "meter %s: %s" % (spec["id"], error), action)
 
 
 def _link(app, thing, settings):

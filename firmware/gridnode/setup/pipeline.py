@@ -1,36 +1,58 @@
-"""Builds the pipeline of a meter."""
+"""Builds the pipelines of a profile's meters."""
 
 from gridnode import anomaly, energy, reading
 from gridnode.pipeline import Pipeline
-from gridnode.setup import calibration
+from gridnode.setup import calibration, rules
 
 
-def build(spec, profile, stored, machine, time, retained, record, primary):
-    """The pipeline of one entry of the profile's meters.
+def load_meter(spec, profile, machine, time):
+    """The meter of one profile entry; its driver is the module of that name in gridnode.meters.
 
-    stored: the calibration file or None; record: number of the meter's record in `retained`; primary: the limits
-    and the report's settings are its. Raises ValueError for what cannot be wired.
+    Raises ValueError for what cannot be wired.
     """
-    meter = _load_meter(spec, profile, machine, time)
-    phases = meter.phases
-    # What the wires can carry, with room for a swell: more is no energy but a fault.
-    limit_w = profile["nominal"]["voltage"] * profile["rating"]["current"] * 1.5 * phases
-    path = energy.PATH if primary else "/data/energy-%s.bin" % spec["id"]
-    ledger = energy.Ledger(len(meter.reading.at), limit_w, retained, record, path)
-    ledger.load()
-    judge = anomaly.Judge(profile.get("limits", {}) if primary else {}, phases)
-    extremes = profile.get("report", {}).get("extremes", ()) if primary else ()
-    row = reading.Window(spec["id"], phases, extremes)
-    report = reading.Window(spec["id"], phases, extremes)
-    report.reading = row.reading
-    return Pipeline(meter, calibration.correction(spec, stored), ledger, judge, row, report)
-
-
-def _load_meter(spec, profile, machine, time):
-    """The meter of one profile entry; its driver is the module of that name in gridnode.meters."""
     name = "gridnode.meters." + spec["driver"]
     try:
         module = __import__(name, None, None, ("Meter",))
     except ImportError:
         raise ValueError("no driver %r" % spec["driver"])
     return module.Meter(spec, profile, machine, time)
+
+
+def flat_names(profile, meters):
+    """Which names of each meter stand flat in the report: [names, or None for a meter under its own name].
+
+    Those of the first meter; a further one that the profile calls flat adds its own and takes over what both have.
+    """
+    owner = {}
+    for k, spec in enumerate(profile["meters"]):
+        if meters[k] and (not k or spec.get("flat")):
+            for name in meters[k].names:
+                owner[name] = k
+    return [
+        tuple([name for name in owner if owner[name] == k]) if not k or spec.get("flat") else None
+        for k, spec in enumerate(profile["meters"])
+    ]
+
+
+def build(meter, spec, profile, stored, retained, record, flat):
+    """The pipeline of a meter, its profile entry `spec`; flat: see `flat_names`.
+
+    stored: the calibration file or None; record: number of the meter's record in `retained`. Limits and extremes of
+    the profile hold for what stands flat. Raises ValueError for what the meter cannot be set to.
+    """
+    phases = meter.phases
+    ledger = None
+    if meter.counts_energy or record == 1:  # the first one numbers the reports
+        # What the wires can carry, with room for a swell: more is no energy but a fault.
+        limit_w = profile["nominal"]["voltage"] * profile["rating"]["current"] * 1.5 * phases
+        path = energy.PATH if record == 1 else "/data/energy-%s.bin" % spec["id"]
+        ledger = energy.Ledger(len(meter.reading.at), limit_w, retained, record, path)
+        ledger.load()
+    judge = anomaly.Judge(rules.of(profile.get("limits", {}), flat or (), phases))
+    extremes = [name for name in profile.get("report", {}).get("extremes", ()) if name in (flat or ())]
+    row = reading.Window(spec["id"], phases, meter.names, extremes)
+    report = reading.Window(spec["id"], phases, meter.names, extremes)
+    report.reading = row.reading
+    way = Pipeline(meter, calibration.correction(spec, stored), ledger, judge, row, report, flat)
+    way.start()
+    return way

@@ -3,17 +3,32 @@
 from gridnode.anomaly.rules import Range
 from gridnode.reading import NAMES
 
+_FROM = {"power_factor": "power", "apparent_power": "current"}  # derived from what is measured
 
-def ranges(key, limit, phases):
-    """Rules for a key of the limits: a report name (`voltage`), a phase signal (`v2`) or a family (`v`)."""
+
+def of(limits, names, phases):
+    """Rules for those limits whose value is among `names`; keys as `find` knows them."""
+    rules = []
+    for key in sorted(limits):
+        name, at = find(key, phases)
+        if _FROM.get(name, name) in names:
+            for k in at:
+                signal = NAMES[name][0] + str(k) if k else name
+                rules.append(Range(signal, k, name, limits[key]))
+    return rules
+
+
+def find(key, phases):
+    """(name, entries of `Reading.at`) of a key of the limits.
+
+    A key is a report name (`voltage`), a phase signal (`v2`) or a family (`v`). Raises ValueError for anything else.
+    """
     if key in NAMES:
-        return [Range(key, 0, key, limit)]
+        return key, (0,)
     for name in NAMES:
         short = NAMES[name][0]
         if key == short:
-            if phases == 1:
-                return [Range(name, 0, name, limit)]
-            return [Range(short + str(k), k, name, limit) for k in range(1, phases + 1)]
+            return name, range(1, phases + 1) if phases > 1 else (0,)
         if key[:-1] == short and key[-1:] in "123" and int(key[-1]) <= phases > 1:
-            return [Range(key, int(key[-1]), name, limit)]
+            return name, (int(key[-1]),)
     raise ValueError("limits: no signal %r" % key)
