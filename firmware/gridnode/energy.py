@@ -21,6 +21,11 @@ _RETAIN_MS = const(1000)
 _GAP_MS = const(10000)  # a longer hole in the measurement is not bridged with the last power
 
 
+def path(meter, primary):
+    """Checkpoint of a meter."""
+    return PATH if primary else "/data/energy-%s.bin" % meter
+
+
 class Ledger:
     """Totals of one meter. channels: entries of `Reading.at`; limit_w: largest plausible power of one entry.
 

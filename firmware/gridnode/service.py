@@ -118,6 +118,33 @@ def discard(paths):
         storage.remove(path + ".new")
 
 
+def _attend(work, *args):
+    from gridnode.setup import attend
+
+    try:
+        return getattr(attend, work)(*args)
+    except attend.Refused as e:
+        raise Refusal("meter", str(e))
+
+
+@_service
+def meters():
+    """Ids of the profile's meters."""
+    return {"meters": _attend("names")}
+
+
+@_service
+def meter(name):
+    """One reading of a meter, and the commands that it knows: see setup.attend."""
+    return _attend("read", name)
+
+
+@_service
+def command(meter, order, value=None):
+    """Carry out a command of a meter, or reset_totals."""
+    return _attend("command", meter, order, value)
+
+
 @_service
 def restart():
     """Reset the node; the answer is the last thing it says."""

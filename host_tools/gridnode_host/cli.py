@@ -288,6 +288,42 @@ def monitor(
         work.run(port, out, duration, raw=raw)
 
 
+@app.command(
+    epilog=_epilog(
+        "gridnode meter --port /dev/ttyUSB0, then gridnode meter --port /dev/ttyUSB0 main reset-totals",
+        Exit.NO_NODE,
+        Exit.PORT_BUSY,
+        Exit.WRONG_CHIP,
+        Exit.REFUSED,
+    )
+)
+def meter(
+    port: Port,
+    name: Annotated[str | None, typer.Argument(help="Id of one meter; default: all.")] = None,
+    command: Annotated[
+        str | None,
+        typer.Argument(help="Command of that meter, such as reset-totals or set-address."),
+    ] = None,
+    value: Annotated[float | None, typer.Argument(help="Its value, where it takes one.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only ask which commands the meter knows.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read the node's meters once, or let one of them carry out a command.
+
+    The application is stopped for it and started again. reset-totals sets the node's own energy
+    totals back to zero: the former ones stay on the node in /log and are shown.
+    """
+    with _verb(as_json) as out:
+        from gridnode_host import meters as work
+
+        if name and command:
+            work.command(port, out, name, command, value, dry_run=dry_run)
+        else:
+            work.read(port, out, name)
+
+
 @app.command(epilog=_epilog("gridnode build --arch xtensawin"))
 def build(
     arch: Annotated[

@@ -111,7 +111,13 @@ _ADVICE = {
     ),
     "bus_fault": Advice(
         _MEASURE,
-        "Check wiring and supply of the metering chip, and that the profile is this SKU's.",
+        "Check wiring and supply of the metering chip or meter, a meter's address and baud rate, "
+        "and that the profile is this SKU's.",
+        exit=Exit.REFUSED,
+    ),
+    "stale": Advice(
+        _MEASURE,
+        "The meter answers, but with values that do not change: switch its supply off and on.",
         exit=Exit.REFUSED,
     ),
     "flash": Advice(

@@ -62,6 +62,11 @@ class Range:
         """One plain sentence."""
         unit = _UNITS.get(self.name, "")
         if not self.alarm:
-            return "%s %.4g %s is within its range again" % (self.signal, self.value, unit)
+            return "%s %s %s is within its range again" % (self.signal, _plain(self.value), unit)
         side, limit = ("above", self.high) if self.kind == "range_high" else ("below", self.low)
-        return "%s %.4g %s is %s %g %s" % (self.signal, self.value, unit, side, limit, unit)
+        return "%s %s %s is %s %s %s" % (self.signal, _plain(self.value), unit, side, _plain(limit), unit)
+
+
+def _plain(value):
+    """Four digits, never an exponent."""
+    return "%d" % round(value) if abs(value) >= 1000 else "%.4g" % value

@@ -45,7 +45,7 @@ def build(meter, spec, profile, stored, retained, record, flat):
     if meter.counts_energy or record == 1:  # the first one numbers the reports
         # What the wires can carry, with room for a swell: more is no energy but a fault.
         limit_w = profile["nominal"]["voltage"] * profile["rating"]["current"] * 1.5 * phases
-        path = energy.PATH if record == 1 else "/data/energy-%s.bin" % spec["id"]
+        path = energy.path(spec["id"], record == 1)
         ledger = energy.Ledger(len(meter.reading.at), limit_w, retained, record, path)
         ledger.load()
     judge = anomaly.Judge(rules.of(profile.get("limits", {}), flat or (), phases))

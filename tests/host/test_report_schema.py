@@ -1,0 +1,72 @@
+"""The report's schema and the firmware's table of names say the same."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import jsonschema
+import pytest
+from gridnode_host import resources
+
+_LEDGER = {"energy_import_wh", "energy_export_wh", "energy_resets"}
+_SPECTRA = {"harmonics_voltage", "harmonics_current"}
+
+
+def _names() -> dict[str, tuple[str, int]]:
+    root = resources.checkout()
+    assert root is not None
+    tree = ast.parse((root / "firmware/gridnode/reading.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "NAMES":
+            names: dict[str, tuple[str, int]] = ast.literal_eval(node.value)
+            return names
+    raise AssertionError("reading.py has no NAMES")
+
+
+def _report(**more: Any) -> dict[str, Any]:
+    return {
+        "timestamp": 1800000000,
+        "seq": 1,
+        "anomaly": {"grade": 0.0, "alarm": False},
+        "node": {"firmware": "0", "uptime": 1, "reset_cause": "power_on", "free_memory": 1},
+        **more,
+    }
+
+
+def test_every_name_of_the_firmware_is_in_the_schema() -> None:
+    values = set(resources.schema("report")["$defs"]["values"]["properties"])
+    assert values == set(_names()) | _LEDGER | _SPECTRA
+
+
+def test_short_names_of_signals_are_unique() -> None:
+    shorts = [short for short, _ in _names().values()]
+    assert len(shorts) == len(set(shorts))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"voltage": 230.1, "harmonics_current": [1.0, 20.5], "flags": ["sag_v1"], "energy_resets": 2},
+        {"l1": {"voltage": 230.0, "phase_angle": -30.0}, "l2": None},
+        {"meters": {"air": {"temperature": 20.0, "quality": {"humidity": "stale"}}, "gone": None}},
+    ],
+)
+def test_what_a_node_may_say(more: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(resources.schema("report")).validate(_report(**more))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"volts": 230.1},
+        {"voltage": "230"},
+        {"l1": {"volts": 230.1}},
+        {"meters": {"air": {"degrees": 20.0}}},
+        {"harmonics_current": [-1.0]},
+        {"quality": {"voltage": "bad"}},
+    ],
+)
+def test_what_a_node_may_not_say(more: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(resources.schema("report")).validate(_report(**more))
