@@ -15,6 +15,8 @@ _UNITS = (
     ("power", "W"),
     ("power_factor", "PF"),
     ("frequency", "Hz"),
+    ("temperature", "degC"),
+    ("humidity", "%"),
 )
 
 
@@ -51,14 +53,23 @@ def describe(event: dict[str, Any]) -> str:
         return f"fault      {event.get('message')} ({event.get('code')}){doing}. {known.action}"
     if name == "report":
         report = event.get("reported", event)
-        parts = [
-            f"{report[key]:g} {unit}"
-            for key, unit in _UNITS
-            if isinstance(report.get(key), (int, float))
-        ]
-        energy = report.get("energy_import_wh")
-        if isinstance(energy, (int, float)):
-            parts.append(f"{energy / 1000:.3f} kWh")
-        return f"report     {'  '.join(parts)}"
+        further = report.get("meters")
+        lines = [_values(report)]
+        if isinstance(further, dict):
+            lines += [f"{name}: {_values(values)}" for name, values in further.items() if values]
+        return "report     " + "\n           ".join(lines)
     rest = ", ".join(f"{key} {value}" for key, value in event.items() if key != "event")
     return f"{name:<10} {rest}".rstrip()
+
+
+def _values(report: dict[str, Any]) -> str:
+    parts = [
+        f"{report[key]:g} {unit}"
+        for key, unit in _UNITS
+        if isinstance(report.get(key), (int, float))
+    ]
+    energy = report.get("energy_import_wh")
+    if isinstance(energy, (int, float)):
+        parts.append(f"{energy / 1000:.3f} kWh")
+    parts += [f"no {name} ({reason})" for name, reason in (report.get("quality") or {}).items()]
+    return "  ".join(parts + list(report.get("flags") or []))
