@@ -1,5 +1,6 @@
 """CT front end against computed waves: values, noise, gaps, saturation, lost voltage, allocation, bounds."""
 
+import asyncio
 import gc
 import math
 from array import array
@@ -19,10 +20,14 @@ def meter(mains, leads=None):
     return m
 
 
+def block(m):
+    return asyncio.run(m.block())
+
+
 def mean(m, blocks):
     window = reading.Window("main")
     for _ in range(blocks):
-        window.add(m.block())
+        window.add(block(m))
     return window.finish(0).at[0]
 
 
@@ -78,7 +83,7 @@ def test_a_gap_spoils_only_its_cycles():
     m = meter(mains)
     at = mains.us // 36 + 1500
     mains.stall_us[at] = 7300
-    x = m.block()
+    x = block(m)
     assert 1 <= m._results[w.SPOILT] <= 2, m._results[w.SPOILT]  # two where it hides the crossing between them
     near(x.at[0]["voltage"], 230, 0.6, "voltage")
     near(x.at[0]["current"], 10, 0.06, "current")
@@ -87,7 +92,7 @@ def test_a_gap_spoils_only_its_cycles():
 
 
 def test_saturation_is_no_value():
-    x = meter(Mains(230, 100)).block()
+    x = block(meter(Mains(230, 100)))
     assert x.at[0]["current"] is None and x.quality["current"] == "saturated", x.quality
     assert x.at[0]["power"] is None and x.at[0]["voltage"] is not None
 
@@ -101,18 +106,18 @@ def test_lost_voltage():
     mains.volts = 230.0
     m = meter(mains)
     mains.volts = 0.0
-    m.block()
+    block(m)
     mains.volts = 230.0
-    m.block()
-    near(m.block().at[0]["voltage"], 230, 0.6, "voltage after the return")
+    block(m)
+    near(block(m).at[0]["voltage"], 230, 0.6, "voltage after the return")
 
 
 def test_bias_is_followed():
     mains = Mains()
     m = meter(mains)
     mains.dc_mv = 1330.0
-    m.block()
-    near(m.block().at[0]["current"], 10, 0.06, "current")
+    block(m)
+    near(block(m).at[0]["current"], 10, 0.06, "current")
 
 
 def test_reversed_current_is_export():
@@ -121,7 +126,7 @@ def test_reversed_current_is_export():
 
 
 def test_ticks_wrap():
-    x = meter(Mains(us=(1 << 30) - 90000)).block()
+    x = block(meter(Mains(us=(1 << 30) - 90000)))
     near(x.at[0]["frequency"], 50, 0.05, "frequency")
     near(x.at[0]["voltage"], 230, 0.6, "voltage")
 
@@ -200,10 +205,10 @@ def test_kernel_allocates_nothing():
 
 def test_blocks_do_not_grow():
     m = meter(Mains(noise_mv=0))
-    m.block()
+    block(m)
     gc.collect()
     before = gc.mem_alloc()
     for _ in range(5):
-        m.block()
+        block(m)
     gc.collect()
     assert gc.mem_alloc() <= before, gc.mem_alloc() - before

@@ -14,8 +14,6 @@ try:
 except (ImportError, ValueError):  # no native loader, or code for another core
     from gridnode.meters import waveform_plain as w
 
-NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
-
 _CYCLES = 10  # IEC 61000-4-30: 10 cycles at 50 Hz, 12 at 60 Hz, about 200 ms
 _GAP_PAIRS = 4  # a step longer than this many pairs spoils the cycle
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
@@ -94,7 +92,11 @@ class Channel:
 class Meter:
     """CT front end of one profile entry. `machine` and `time` are passed in; nothing is read before `start`."""
 
+    names = ("voltage", "current", "power", "reactive_power", "frequency")
+    counts_energy = True
     period_ms = 0  # a block lasts as long as its cycles
+    problem = ""
+    errors = 0
 
     def __init__(self, spec, profile, machine, time):
         self.id = spec["id"]
@@ -168,7 +170,7 @@ class Meter:
             self._rate(s[w.SPAN_US] / n)
             self._parameters[w.STEP] = (s[w.GOOD] << 24) // n
 
-    def block(self):
+    async def block(self):
         """Observe one block and return the meter's reading: raw values, interval and covered time in ms."""
         reading = self.reading
         reading.clear()
@@ -200,7 +202,7 @@ class Meter:
 
     def _judge(self, reading, at, s):
         if not s[w.PAIRS]:
-            for name in NAMES:
+            for name in self.names:
                 reading.spoil(at, name, r.STALE)
             return
         some = s[w.PAIRS] // 1000
