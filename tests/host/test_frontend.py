@@ -9,24 +9,16 @@ import numpy as np
 import pytest
 from gridnode_host import resources
 from gridnode_host.bench.chips.esp32_adc import Esp32Adc
-from gridnode_host.bench.frontend import Saturation, Sensor, wire
+from gridnode_host.bench.frontend import wire
 from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.sensors import Saturation, Sensor
+from gridnode_host.bench.wiring import Wiring
 
 START = 1_800_000_000.0
 
 
 def now() -> SimpleNamespace:
     return SimpleNamespace(now=lambda: START)
-
-
-class FakeWiring:
-    def __init__(self) -> None:
-        self.adc: dict = {}
-        self.spi: dict = {}
-        self.temperature = lambda: 31.0
-
-    def attach_spi(self, bus, cs_pin, device) -> None:
-        self.spi[bus, cs_pin] = device
 
 
 # -- converter -------------------------------------------------------------------------------
@@ -168,8 +160,8 @@ def test_calibration_of_a_ct_unit_is_exact(ideal, current):
     profile = resources.profile("home-60a-ct")
     circuit = Circuit(clock=now(), seed=3)
     circuit.set(voltage=234.5, current=current, phase_deg=60.0)
-    wiring = FakeWiring()
-    calibration = wire(profile, circuit, wiring, seed=11, ideal=ideal)
+    wiring = Wiring()
+    calibration = wire(profile, circuit, wiring, seed=11, ideal=ideal).calibration
     points = calibration["meters"]["main"]["current"][0].get("phase_points")
     assert (points is None) == ideal
     if points:  # the clamp's lead at this current
@@ -185,12 +177,13 @@ def test_calibration_of_a_ct_unit_is_exact(ideal, current):
 def test_uncalibrated_unit_is_off_and_an_ideal_one_is_at_its_design():
     profile = resources.profile("home-60a-ct")
     units = [
-        wire(profile, Circuit(clock=now()), FakeWiring(), seed=seed)["meters"]["main"]
+        wire(profile, Circuit(clock=now()), Wiring(), seed=seed).calibration["meters"]["main"]
         for seed in range(12)
     ]
     gains = np.array([unit["current"][0]["gain"] for unit in units])
     assert 0.003 < gains.std() < 0.02
-    ideal = wire(profile, Circuit(clock=now()), FakeWiring(), seed=4, ideal=True)["meters"]["main"]
+    front_end = wire(profile, Circuit(clock=now()), Wiring(), seed=4, ideal=True)
+    ideal = front_end.calibration["meters"]["main"]
     assert ideal["voltage"] == [{"gain": 1.0, "phase_deg": 0.3}]
     assert ideal["current"] == [{"gain": 1.0, "phase_deg": 2.7}]
 
@@ -199,7 +192,7 @@ def test_counts_clip_where_the_supply_is_out_of_range():
     profile = resources.profile("home-60a-ct")
     circuit = Circuit(clock=now())
     circuit.set(current=140.0)
-    wiring = FakeWiring()
+    wiring = Wiring()
     wire(profile, circuit, wiring, seed=1)
     counts = wiring.adc[34].sample(START + np.arange(2000) * 1e-5, 3)
     assert counts.min() == 0
@@ -210,7 +203,7 @@ def test_core_of_a_wired_clamp_saturates_above_its_rating():
     profile = resources.profile("home-60a-ct")
     profile["meters"][0]["current"][0]["burden_ohm"] = 5  # far from the converter's limits
     circuit = Circuit(clock=now())
-    wiring = FakeWiring()
+    wiring = Wiring()
     wire(profile, circuit, wiring, seed=1, ideal=True)
 
     def swing(amperes: float) -> float:
@@ -233,9 +226,9 @@ def test_three_phase_chip_is_attached_and_reads_with_design_gains():
     clock.now = lambda: clock.time
     circuit = Circuit(3, clock)
     circuit.set(current=150.0, phase_deg=0.0)
-    wiring = FakeWiring()
-    calibration = wire(profile, circuit, wiring, seed=5)
-    chip = wiring.spi[spec["spi"]["id"], spec["spi"]["cs"]]
+    wiring = Wiring()
+    calibration = wire(profile, circuit, wiring, seed=5).calibration
+    chip = wiring.spi[spec["spi"]["id"]][spec["spi"]["cs"]]
     clock.time += 0.1
     chip.registers[0x7F] = 0x55AA
     meter = calibration["meters"]["main"]
@@ -256,7 +249,7 @@ def test_three_phase_chip_is_attached_and_reads_with_design_gains():
 def test_refuses_what_it_has_no_model_of():
     profile = resources.profile("feeder-200a")
     with pytest.raises(ValueError, match="phases"):
-        wire(profile, Circuit(1, now()), FakeWiring())
+        wire(profile, Circuit(1, now()), Wiring())
     profile["meters"][0]["driver"] = "pigeon"
     with pytest.raises(ValueError, match="pigeon"):
-        wire(profile, Circuit(3, now()), FakeWiring())
+        wire(profile, Circuit(3, now()), Wiring())

@@ -60,6 +60,11 @@ class Op(IntEnum):
     UART_WRITE = 38
     UART_READ = 39
     UART_ANY = 40
+    UART_LEFT = 41
+    I2C_SETUP = 42
+    ONEWIRE_RESET = 43
+    ONEWIRE_WRITE = 44
+    ONEWIRE_READ = 45
     WDT_START = 50
     WDT_FEED = 51
     RTC_SET = 52

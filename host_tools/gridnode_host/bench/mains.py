@@ -45,7 +45,21 @@ class Clock(Protocol):
 class Circuit:
     """A supply with its load; every method may be called from any thread."""
 
-    def __init__(self, phases: int = 1, clock: Clock | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        phases: int = 1,
+        clock: Clock | None = None,
+        seed: int = 0,
+        *,
+        voltage: float = 230.0,
+        frequency: float = 50.0,
+        apart_deg: float = 120.0,
+    ) -> None:
+        """Start at `voltage` and `frequency` with 10 A resistive.
+
+        `apart_deg` is how far each phase's voltage lags the one before: 0 makes the phases
+        branches of one.
+        """
         if phases not in (1, 2, 3):
             raise ValueError("phases must be 1, 2 or 3")
         self.phases = phases
@@ -56,7 +70,7 @@ class Circuit:
         self._noise = rng.standard_normal(65536)
         self._noise /= math.sqrt(float(np.mean(self._noise**2)))
         self._noise_key = np.uint64(rng.integers(1, 2**62)) | np.uint64(1)
-        supply = Supply.nominal(phases)
+        supply = Supply.nominal(phases, voltage, frequency, apart_deg)
         segment = supply.segment(self._origin, 0.0)
         segment.imported = np.zeros(phases + 1)
         segment.exported = np.zeros(phases + 1)

@@ -140,7 +140,8 @@ class VirtualNode:
 
     def reset(self) -> None:
         """Pull EN low for a moment. The chip reports this as power-on, and so do we."""
-        self.power_cycle()
+        self._do(self._stops)
+        self.power_on()
 
     @property
     def alive(self) -> bool:
@@ -279,9 +280,14 @@ class VirtualNode:
         if not self._powered:
             self._powered = True
             self._crashes = 0
+            self.wiring.power(True)
             self._boot(Cause.POWER_ON)
 
     def _power_fails(self) -> None:
+        self._stops()
+        self.wiring.power(False)
+
+    def _stops(self) -> None:
         self._powered = False
         self._due = None
         self._halt()

@@ -1,8 +1,9 @@
-"""The chip's peripherals as the bus offers them: converter, pins and serial buses."""
+"""The chip's peripherals as the bus offers them: converter, pins, SPI and I2C controllers."""
 
 from __future__ import annotations
 
 import errno
+import math
 import struct
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from gridnode_host.bench.bus import Answer, Handler, Op
 from gridnode_host.bench.clock import RigClock
-from gridnode_host.bench.wiring import AdcInput, I2cDevice, Wiring
+from gridnode_host.bench.wiring import AdcInput, I2cDevice, Stretch, Wiring
 
 ADC_RANGE_MV = (950, 1250, 1750, 2450)
 """Upper end of the calibrated range of each attenuation (ESP32 data sheet)."""
@@ -102,29 +103,24 @@ class Pins:
 
 
 class Buses:
-    """SPI, I2C and UART controllers."""
+    """SPI and I2C controllers."""
 
-    def __init__(self, wiring: Wiring, clock: RigClock, pins: Pins) -> None:
+    def __init__(self, wiring: Wiring, pins: Pins) -> None:
         self._wiring = wiring
-        self._clock = clock
         self._pins = pins
         self.spi_settings: dict[int, tuple[int, int]] = {}
         """Baud rate in Hz and mode word of each SPI controller."""
-        self._received: dict[int, bytearray] = {}
-        self._rx_size: dict[int, int] = {}
+        self._i2c_pins: dict[int, tuple[int, int]] = {}
 
     def handlers(self) -> dict[int, Handler]:
         """Return the operations served here."""
         return {
             Op.SPI_SETUP: self._spi_setup,
             Op.SPI_TRANSFER: self._spi_transfer,
+            Op.I2C_SETUP: self._i2c_setup,
             Op.I2C_SCAN: self._i2c_scan,
             Op.I2C_WRITE: self._i2c_write,
             Op.I2C_READ: self._i2c_read,
-            Op.UART_SETUP: self._uart_setup,
-            Op.UART_WRITE: self._uart_write,
-            Op.UART_READ: self._uart_read,
-            Op.UART_ANY: lambda uart, _b, _c, _d: len(self._uart_fill(uart)),
         }
 
     def _spi_setup(self, bus: int, baudrate: int, mode: int, _data: bytes) -> Answer:
@@ -138,44 +134,42 @@ class Buses:
                 answer = bytes(map(int.__and__, answer, device.transfer(data)))
         return answer
 
+    def _i2c_setup(self, bus: int, scl: int, sda: int, _data: bytes) -> Answer:
+        self._i2c_pins[bus] = (scl, sda)
+        return 0
+
+    def _i2c_devices(self, bus: int) -> dict[int, I2cDevice]:
+        """The devices that the controller reaches. Raises TimeoutError where one holds the bus."""
+        soldered = self._wiring.bus_pins.get(("i2c", bus))
+        if soldered is not None and self._i2c_pins.get(bus) != soldered:
+            return {}
+        devices = self._wiring.i2c.get(bus, {})
+        if any(getattr(device, "stuck", False) for device in devices.values()):
+            raise TimeoutError("the data line is held low")
+        return devices
+
     def _i2c_device(self, bus: int, address: int) -> I2cDevice:
-        device = self._wiring.i2c.get(bus, {}).get(address)
+        device = self._i2c_devices(bus).get(address)
         if device is None:
             raise OSError(errno.ENODEV, "no device acknowledges")
         return device
 
     def _i2c_scan(self, bus: int, _b: int, _c: int, _data: bytes) -> Answer:
-        return bytes(sorted(self._wiring.i2c.get(bus, {})))
+        found = []
+        for address, device in sorted(self._i2c_devices(bus).items()):
+            if getattr(device, "present", True):
+                found.append(address)
+        return bytes(found)
 
     def _i2c_write(self, bus: int, address: int, _c: int, data: bytes) -> Answer:
         self._i2c_device(bus, address).write(data)
         return 0
 
     def _i2c_read(self, bus: int, address: int, n: int, _data: bytes) -> Answer:
-        answer = self._i2c_device(bus, address).read(n)
+        """The bytes, or the microseconds for which the device holds the clock."""
+        try:
+            answer = self._i2c_device(bus, address).read(n)
+        except Stretch as busy:
+            return max(1, math.ceil(busy.seconds * 1e6))
         # a device that sends less leaves the data line high
         return bytes(answer[:n]).ljust(n, b"\xff")
-
-    def _uart_setup(self, uart: int, _baudrate: int, size: int, _data: bytes) -> Answer:
-        self._received[uart] = bytearray()
-        self._rx_size[uart] = max(size, 128)
-        return 0
-
-    def _uart_write(self, uart: int, _b: int, _c: int, data: bytes) -> Answer:
-        if device := self._wiring.uart.get(uart):
-            device.receive(data)
-        return 0
-
-    def _uart_fill(self, uart: int) -> bytearray:
-        buffer = self._received.setdefault(uart, bytearray())
-        if device := self._wiring.uart.get(uart):
-            buffer += device.pending(self._clock.now())
-        del buffer[self._rx_size.get(uart, 256) :]  # an overrun loses the newest bytes
-        return buffer
-
-    def _uart_read(self, uart: int, n: int, line: int, _data: bytes) -> Answer:
-        buffer = self._uart_fill(uart)
-        end = buffer.find(b"\n") + 1 if line else 0
-        answer = bytes(buffer[: min(n, end or n)])
-        del buffer[: len(answer)]
-        return answer

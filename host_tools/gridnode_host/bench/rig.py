@@ -65,7 +65,9 @@ class Rig(abc.ABC):
         """Break something by name."""
 
     @abc.abstractmethod
-    def clear(self, name: str, *, node: Any = 0, phase: int | None = None) -> None:
+    def clear(
+        self, name: str, *, node: Any = 0, phase: int | None = None, meter: str | None = None
+    ) -> None:
         """Repair what `fault` broke."""
 
     @abc.abstractmethod

@@ -11,19 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from gridnode_host.bench import supply
-from gridnode_host.bench.chips.atm90e32 import Atm90e32
 from gridnode_host.bench.clock import RigClock
+from gridnode_host.bench.environment import Environment
 from gridnode_host.bench.frontend import wire
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.node import VirtualNode
 from gridnode_host.bench.wiring import Wiring
 
-_BUS_FAULTS = {
+# Faults of a meter's chip, by the name that its model knows them under (`Chip.faults`).
+_CHIP_FAULTS = {
     "bus_absent": "absent",
     "bus_stuck_high": "stuck_high",
     "bus_stuck_low": "stuck_low",
     "bus_bit_error": "bit_error",
+    "bus_silent": "silent",
+    "frame_noise": "noise",
+    "frame_garbage": "garbage",
+    "frame_crc": "crc",
+    "chip_frozen": "frozen",
+    "chip_wrong_id": "wrong_id",
 }
+_CHIP_RESET = "chip_reset"
 _KEPT_EVENTS = 2000
 
 
@@ -31,7 +39,7 @@ class RigNode(VirtualNode):
     """One node of a virtual bench; `circuit` is its mains, `calibration` exact for its parts."""
 
     faults = frozenset(
-        {*supply.SENSOR_FAULTS, *supply.SUPPLY_FAULTS, *_BUS_FAULTS, "chip_reset", "wlan", "lan"}
+        {*supply.SENSOR_FAULTS, *supply.SUPPLY_FAULTS, *_CHIP_FAULTS, _CHIP_RESET, "wlan", "lan"}
     )
 
     def __init__(
@@ -53,20 +61,26 @@ class RigNode(VirtualNode):
         self.rating = float(profile["rating"]["current"])
         """Rated current, A."""
         self.circuit = circuit
+        self.environment = Environment()
+        """Air, places and volts that its sensors beside the mains meters sense."""
         self.link = "down"
         """State of its connection as the node last told it: wifi, clock, tls, .. online, down."""
         wiring = Wiring()
-        self.calibration = wire(profile, circuit, wiring, seed=seed, ideal=ideal)
+        front_end = wire(profile, circuit, wiring, self.environment, seed=seed, ideal=ideal)
+        self.calibration = front_end.calibration
+        self.chips = front_end.chips
+        """Models by meter id."""
         super().__init__(thing, folder, image, wiring, clock, micropython=micropython)
         self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT_EVENTS)
         self._heard = threading.Condition()
         self.on_line(self._hear)
 
-    @property
-    def chips(self) -> list[Atm90e32]:
-        """The metering chips that are wired to the node."""
-        devices = [d for bus in self.wiring.spi.values() for d in bus.values()]
-        return [device for device in devices if isinstance(device, Atm90e32)]
+    def chip(self, meter: str | None = None) -> Any:
+        """The model behind a meter (None: the first one). Raises ValueError where none is."""
+        name = str(self.profile["meters"][0]["id"]) if meter is None else meter
+        if name not in self.chips:
+            raise ValueError(f"{self.thing} has no model of a meter {name!r}")
+        return self.chips[name]
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -99,40 +113,51 @@ class RigNode(VirtualNode):
                     )
                 self._heard.wait(left)
 
-    def fault(self, name: str, *, phase: int | None = None, **how: Any) -> None:
+    def fault(
+        self, name: str, *, phase: int | None = None, meter: str | None = None, **how: Any
+    ) -> None:
         """Break something by name: see `faults`. Raises ValueError where it does not apply.
 
         Mains and clamps: `ct_open`, `ct_reversed`, `ct_swapped`, `voltage_lost`, `neutral_lost`,
-        with `phase` (None: all). A metering chip's bus: `bus_absent`, `bus_stuck_high`,
-        `bus_stuck_low`, `bus_bit_error` (`rate=`); its supply: `chip_reset`. Network: `wlan`
-        and `lan` are gone.
+        with `phase` (None: all). The chip of a `meter` (None: of every meter that can have it),
+        with `rate=` where it is a share: `bus_absent`, `bus_stuck_high`, `bus_stuck_low`,
+        `bus_bit_error`, `bus_silent` (hears and does not answer), `frame_noise`, `frame_garbage`,
+        `frame_crc`, `chip_frozen`, `chip_wrong_id`, and `chip_reset`, a dip of its supply.
+        Network: `wlan` and `lan` are gone.
         """
         if name in supply.SENSOR_FAULTS + supply.SUPPLY_FAULTS:
             self.circuit.fault(name, phase, **how)
-        elif name in _BUS_FAULTS or name == "chip_reset":
-            if not self.chips:
-                raise ValueError(f"{self.thing} has no metering chip")
-            for chip in self.chips:
-                if name == "chip_reset":
-                    chip.brown_out()
-                else:
-                    chip.fault(_BUS_FAULTS[name], **how)
         elif name in ("wlan", "lan"):
             setattr(self.wiring, f"{name}_up", False)
         else:
-            raise ValueError(f"no such fault: {name}; there are {', '.join(sorted(self.faults))}")
+            for chip in self._having(name, meter):
+                if name == _CHIP_RESET:
+                    chip.brown_out()
+                else:
+                    chip.fault(_CHIP_FAULTS[name], **how)
 
-    def clear(self, name: str, *, phase: int | None = None) -> None:
+    def clear(self, name: str, *, phase: int | None = None, meter: str | None = None) -> None:
         """Repair what `fault` broke."""
         if name in supply.SENSOR_FAULTS + supply.SUPPLY_FAULTS:
             self.circuit.clear(name, phase)
-        elif name in _BUS_FAULTS:
-            for chip in self.chips:
-                chip.clear(_BUS_FAULTS[name])
         elif name in ("wlan", "lan"):
             setattr(self.wiring, f"{name}_up", True)
-        elif name not in self.faults:
-            raise ValueError(f"no such fault: {name}")
+        elif name != _CHIP_RESET:
+            for chip in self._having(name, meter):
+                chip.clear(_CHIP_FAULTS[name])
+
+    def _having(self, name: str, meter: str | None) -> list[Any]:
+        """The chips that can have a fault."""
+        if name not in self.faults:
+            raise ValueError(f"no such fault: {name}; there are {', '.join(sorted(self.faults))}")
+        chips = self.chips.values() if meter is None else [self.chip(meter)]
+        known = _CHIP_FAULTS.get(name)
+        able = [chip for chip in chips if known is None or known in getattr(chip, "faults", ())]
+        if name == _CHIP_RESET:
+            able = [chip for chip in able if hasattr(chip, "brown_out")]
+        if not able:
+            raise ValueError(f"{self.thing} has no meter that can have {name}")
+        return able
 
     def _hear(self, line: str) -> None:
         try:

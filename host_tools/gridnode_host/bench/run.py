@@ -21,8 +21,10 @@ from gridnode_host.bench.bus import (
 from gridnode_host.bench.clock import RigClock, SteppedClock, monotonic_ns
 from gridnode_host.bench.flash import NorFlash
 from gridnode_host.bench.network import Network
+from gridnode_host.bench.one_wire import OneWireBus
 from gridnode_host.bench.peripherals import Buses, Converter, Pins
 from gridnode_host.bench.serial_port import SerialPort
+from gridnode_host.bench.uarts import Uarts
 from gridnode_host.bench.vm import Vm, forget_shared_memory
 from gridnode_host.bench.wiring import Wiring
 
@@ -92,9 +94,16 @@ class Run:
             Op.FLASH_WRITE: lambda _a, _b, address, data: flash.program(address, data),
             Op.FLASH_ERASE: lambda _a, _b, sector, _d: flash.erase(sector),
         }
-        buses = Buses(owner.wiring, owner.clock, pins)
-        network = Network(owner.wiring, owner.clock)
-        for part in (owner.board, self._converter, pins, buses, network):
+        parts = (
+            owner.board,
+            self._converter,
+            pins,
+            Buses(owner.wiring, pins),
+            Uarts(owner.wiring, owner.clock),
+            OneWireBus(owner.wiring),
+            Network(owner.wiring, owner.clock),
+        )
+        for part in parts:
             handlers.update(part.handlers())
         return handlers
 

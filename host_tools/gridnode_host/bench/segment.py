@@ -58,8 +58,11 @@ class Values:
     vh2: Floats  # V^2 of what is neither fundamental nor noise
     ih2: Floats
     p: Floats  # W
+    p1: Floats  # W of the fundamental
     q: Floats  # var of the fundamental, + inductive
     s: Floats  # VA
+    u2: Floats  # V^2 between a phase and the next one
+    n2: float  # A^2 in the neutral
 
 
 @dataclass(eq=False)
@@ -181,48 +184,71 @@ class Segment:
     @cached_property
     def values(self) -> Values:
         """Exact means on the wires: of one cycle, or of the whole clip while one plays."""
+        return self._means(sensed=False)
+
+    @cached_property
+    def sensed(self) -> Values:
+        """As `values`, of what reaches the sensors."""
+        return self._means(sensed=True)
+
+    def _means(self, sensed: bool) -> Values:
         if self.clip is not None:
-            return self._clip_values(self.clip)
-        v2, i2 = np.sum(np.abs(self.v) ** 2, axis=1), np.sum(np.abs(self.i) ** 2, axis=1)
-        power = np.sum((self.v * self.i.conj()).real, axis=1)
-        return self._values(v2, i2, power, self.v[:, 0], self.i[:, 0])
+            return self._clip_means(self.clip, sensed)
+        v, i = self.lines("voltage", sensed), self.lines("current", sensed)
+        return self._values(v, i, v[:, 0], i[:, 0], _mean_product_of_lines, sensed)
 
     def _values(
-        self, v2: Floats, i2: Floats, power: Floats, v1: Complexes, i1: Complexes
+        self,
+        v: Any,
+        i: Any,
+        v1: Complexes,
+        i1: Complexes,
+        mean: Callable[[Any, Any], Floats],
+        sensed: bool,
     ) -> Values:
-        noisy_v2, noisy_i2 = v2 + self.noise_v**2, i2 + self.noise_i**2
+        noise_v2, noise_i2 = (
+            np.array([self.noise(name, p, sensed) ** 2 for p in range(len(self.v))])
+            for name in ("voltage", "current")
+        )
+        v2, i2, first = mean(v, v), mean(i, i), v1 * i1.conj()
+        between, neutral = v - np.roll(v, -1, axis=0), np.sum(i, axis=0, keepdims=True)
         return Values(
             frequency=self.frequency,
-            v2=noisy_v2,
-            i2=noisy_i2,
+            v2=v2 + noise_v2,
+            i2=i2 + noise_i2,
             v1=np.abs(v1),
             i1=np.abs(i1),
             vh2=np.maximum(v2 - np.abs(v1) ** 2, 0.0),
             ih2=np.maximum(i2 - np.abs(i1) ** 2, 0.0),
-            p=power,
-            q=(v1 * i1.conj()).imag,
-            s=np.sqrt(noisy_v2 * noisy_i2),
+            p=mean(v, i),
+            p1=first.real,
+            q=first.imag,
+            s=np.sqrt((v2 + noise_v2) * (i2 + noise_i2)),
+            u2=mean(between, between),
+            n2=float(mean(neutral, neutral)[0]),
         )
 
-    def _clip_values(self, clip: Clip) -> Values:
+    def _clip_means(self, clip: Clip, sensed: bool) -> Values:
         phases = len(self.v)
         t = clip.start + np.arange(clip.length + 1) / clip.rate_hz
         # The last step ends in the next round or in the held sample, never in the next segment.
-        v = np.array([self.signal("voltage", p, t, sensed=False) for p in range(phases)])
-        i = np.array([self.signal("current", p, t, sensed=False) for p in range(phases)])
-        if clip.voltage is not None:
-            v[:, -1] = clip.voltage[:, 0 if clip.repeat else -1]
-        if clip.current is not None:
-            i[:, -1] = clip.current[:, 0 if clip.repeat else -1]
+        waves = {}
+        for name in ("voltage", "current"):
+            wave = np.array([self.signal(name, p, t, sensed=sensed) for p in range(phases)])
+            rows = clip.rows(name)
+            if rows is not None:
+                wave[:, -1] = wave[:, 0 if clip.repeat else -2]
+            waves[name] = wave
+        v, i = waves["voltage"], waves["current"]
         # The fundamental by correlation over the clip; exact where it holds whole cycles.
-        wave = np.exp(-2j * np.pi * self.cycles(t[:-1])) * (np.sqrt(2.0) * 1j / clip.length)
-        return self._values(
-            _mean_product(v, v),
-            _mean_product(i, i),
-            _mean_product(v, i),
-            v[:, :-1] @ wave,
-            i[:, :-1] @ wave,
-        )
+        turn = np.exp(-2j * np.pi * self.cycles(t[:-1])) * (np.sqrt(2.0) * 1j / clip.length)
+        return self._values(v, i, v[:, :-1] @ turn, i[:, :-1] @ turn, _mean_product, sensed)
+
+
+def _mean_product_of_lines(a: Complexes, b: Complexes) -> Floats:
+    """Mean of the product of two signals given by their rms phasors."""
+    mean: Floats = np.sum((a * b.conj()).real, axis=1)
+    return mean
 
 
 def _mean_product(a: Floats, b: Floats) -> Floats:

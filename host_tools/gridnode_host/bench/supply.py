@@ -43,17 +43,19 @@ class Supply:
     events: tuple[Event, ...] = ()
     faults: frozenset[tuple[str, int]] = frozenset()
     clip: Clip | None = None
+    apart_deg: float = 120.0  # L2 follows L1, L3 follows L2
 
     @classmethod
-    def nominal(cls, phases: int) -> Supply:
-        """230 V, 50 Hz, 10 A resistive."""
+    def nominal(cls, phases: int, voltage: float, frequency: float, apart_deg: float) -> Supply:
+        """10 A resistive at V and Hz; each phase lags the one before by `apart_deg`."""
         none: tuple[dict[int, complex], ...] = ({},) * phases
-        return cls(50.0, (230.0,) * phases, (10.0,) * phases, (0.0,) * phases, none, none)
+        volts, amperes, lag = (voltage,) * phases, (10.0,) * phases, (0.0,) * phases
+        return cls(frequency, volts, amperes, lag, none, none, apart_deg=apart_deg)
 
     def segment(self, start: float, theta: float) -> Segment:
         """The stretch that begins at `start` with L1's voltage at `theta` cycles."""
         count = len(self.voltage)
-        shift = np.arange(count) * (2 * math.pi / 3)  # L2 follows L1, L3 follows L2
+        shift = np.arange(count) * math.radians(self.apart_deg)
         lag = shift + np.radians(self.phase_deg)
         maps = self.harmonics + self.voltage_harmonics
         orders = np.array(sorted({1}.union(*maps)), dtype=np.int64)

@@ -10,14 +10,16 @@ import numpy as np
 from gridnode_host.bench.segment import Floats, Segment, Values
 
 
-def averaged(parts: list[tuple[Segment, float, float]]) -> Values:
-    """Means over `(segment, from, to)` stretches: rms as the root of the mean of squares."""
-    weights = [to - since for _, since, to in parts]
-    total = sum(weights)
+def averaged(parts: list[tuple[Segment, float, float]], sensed: bool = False) -> Values:
+    """Means over `(segment, from, to)` stretches: rms as the root of the mean of squares.
+
+    Of what is on the wires, or (`sensed`) of what reaches the sensors.
+    """
+    stretches = [(seg.sensed if sensed else seg.values, to - since) for seg, since, to in parts]
+    total = sum(weight for _, weight in stretches)
 
     def mean(name: str, power: int = 1) -> Any:
-        stretches = zip(parts, weights, strict=True)
-        return sum(getattr(seg.values, name) ** power * w for (seg, _, _), w in stretches) / total
+        return sum(getattr(one, name) ** power * weight for one, weight in stretches) / total
 
     return Values(
         frequency=float(mean("frequency")),
@@ -28,8 +30,11 @@ def averaged(parts: list[tuple[Segment, float, float]]) -> Values:
         vh2=mean("vh2"),
         ih2=mean("ih2"),
         p=mean("p"),
+        p1=mean("p1"),
         q=mean("q"),
         s=mean("s"),
+        u2=mean("u2"),
+        n2=float(mean("n2")),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gridnode_host import build, certs, provision, resources
+from gridnode_host.bench import frontend
 from gridnode_host.bench.clock import RigClock
 from gridnode_host.bench.endpoint import Endpoint
 from gridnode_host.bench.mains import Circuit
@@ -106,7 +107,7 @@ class VirtualRig(Rig):
                 f"node-{k + 1}",
                 self.folder / f"node-{k + 1}",
                 profiles[k],
-                Circuit(profiles[k]["phases"], self.clock, seed=seed + k),
+                frontend.circuit(profiles[k], self.clock, seed + k),
                 clock=self.clock,
                 image=image,
                 micropython=vm,
@@ -176,12 +177,19 @@ class VirtualRig(Rig):
     def fault(
         self, name: str, *, node: RigNode | int | str = 0, phase: int | None = None, **how: Any
     ) -> None:
-        """Break something at a node: see `RigNode.faults` for the names."""
+        """Break something at a node: see `RigNode.fault` for the names."""
         self.node(node).fault(name, phase=phase, **how)
 
-    def clear(self, name: str, *, node: RigNode | int | str = 0, phase: int | None = None) -> None:
+    def clear(
+        self,
+        name: str,
+        *,
+        node: RigNode | int | str = 0,
+        phase: int | None = None,
+        meter: str | None = None,
+    ) -> None:
         """Repair what `fault` broke."""
-        self.node(node).clear(name, phase=phase)
+        self.node(node).clear(name, phase=phase, meter=meter)
 
     def truth(self, node: RigNode | int | str = 0, over: float = 0.0) -> Json:
         """What a perfect meter on a node's mains reads; see `Circuit.truth`."""

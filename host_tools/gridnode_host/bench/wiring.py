@@ -13,6 +13,14 @@ class Nack(Exception):
     """A device on the I2C bus does not acknowledge."""
 
 
+class Stretch(Exception):
+    """A device on the I2C bus holds the clock line: ask again in `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"busy for {seconds:g} s")
+        self.seconds = seconds
+
+
 class AdcInput(Protocol):
     """What a pin of the converter sees, conversion included.
 
@@ -35,7 +43,11 @@ class SpiDevice(Protocol):
 
 
 class I2cDevice(Protocol):
-    """A device on an I2C bus. Each method may raise `Nack` or `TimeoutError`."""
+    """A device on an I2C bus. Each method may raise `Nack`, `TimeoutError` or `Stretch`.
+
+    A device may also have an attribute ``stuck``: while it is true it holds the data line low,
+    and nothing on that bus gets through.
+    """
 
     def write(self, data: bytes) -> None:
         """One write transfer up to the stop or repeated start."""
@@ -45,13 +57,30 @@ class I2cDevice(Protocol):
 
 
 class UartDevice(Protocol):
-    """The other end of a UART."""
+    """The other end of a UART.
+
+    A device may also have ``setup(baudrate, parity)``, which tells how the node has set its UART
+    (parity is none, even or odd), so that it can make garbage of what comes otherwise.
+    """
 
     def receive(self, data: bytes) -> None:
         """The node has sent ``data``."""
 
     def pending(self, now: float) -> bytes:
         """Return, and forget, what has been sent to the node by the rig time ``now`` (s)."""
+
+
+class OneWireDevice(Protocol):
+    """A device on a 1-Wire bus; several on one pin are wired together (a 0 wins)."""
+
+    def reset(self) -> bool:
+        """A reset pulse; return whether the device answers with a presence pulse."""
+
+    def write_bit(self, bit: int) -> None:
+        """A write slot."""
+
+    def read_bit(self) -> int:
+        """A read slot; 1 leaves the line high."""
 
 
 class Wiring:
@@ -73,6 +102,10 @@ class Wiring:
         self.spi: dict[int, dict[int, SpiDevice]] = {}
         self.i2c: dict[int, dict[int, I2cDevice]] = {}
         self.uart: dict[int, UartDevice] = {}
+        self.onewire: dict[int, list[OneWireDevice]] = {}
+        self.bus_pins: dict[tuple[str, int], tuple[int, int]] = {}
+        """Pins that the wires of ("i2c", id) or ("uart", id) are soldered to, where that counts:
+        a node that uses other pins reaches nobody. (scl, sda) or (tx, rx)."""
         self.pin_read: dict[int, Callable[[], int]] = {}
         self.pin_write: dict[int, list[Callable[[int], None]]] = {}
 
@@ -80,13 +113,33 @@ class Wiring:
         """Put a device on an SPI bus; it is selected while ``cs_pin`` is low."""
         self.spi.setdefault(bus, {})[cs_pin] = device
 
-    def attach_i2c(self, bus: int, address: int, device: I2cDevice) -> None:
-        """Put a device with a 7-bit address on an I2C bus."""
+    def attach_i2c(
+        self,
+        bus: int,
+        address: int,
+        device: I2cDevice,
+        *,
+        scl: int | None = None,
+        sda: int | None = None,
+    ) -> None:
+        """Put a device with a 7-bit address on an I2C bus; pins: see `bus_pins`."""
         self.i2c.setdefault(bus, {})[address] = device
+        self._solder("i2c", bus, scl, sda)
 
-    def attach_uart(self, uart: int, device: UartDevice) -> None:
-        """Connect a device to a UART."""
+    def attach_uart(
+        self, uart: int, device: UartDevice, *, tx: int | None = None, rx: int | None = None
+    ) -> None:
+        """Connect a device to a UART; pins (the node's): see `bus_pins`."""
         self.uart[uart] = device
+        self._solder("uart", uart, tx, rx)
+
+    def attach_onewire(self, pin: int, device: OneWireDevice) -> None:
+        """Put a device on the 1-Wire bus of a pin."""
+        self.onewire.setdefault(pin, []).append(device)
+
+    def _solder(self, kind: str, bus: int, first: int | None, second: int | None) -> None:
+        if first is not None and second is not None:
+            self.bus_pins[kind, bus] = (first, second)
 
     def attach_pin(
         self,
@@ -100,3 +153,17 @@ class Wiring:
             self.pin_write.setdefault(pin, []).append(on_write)
         if read:
             self.pin_read[pin] = read
+
+    def power(self, on: bool) -> None:
+        """Switch what the node feeds: every device that has a method ``power``, once."""
+        devices: list[object] = [*self.uart.values()]
+        for of_spi in self.spi.values():
+            devices += of_spi.values()
+        for of_i2c in self.i2c.values():
+            devices += of_i2c.values()
+        for of_onewire in self.onewire.values():
+            devices += of_onewire
+        for device in {id(device): device for device in devices}.values():
+            switch = getattr(device, "power", None)
+            if switch is not None:
+                switch(on)

@@ -12,7 +12,6 @@ have no effect), Rogowski and 3P3W modes, detector modes, CF, ZX and IRQ pins.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,15 +19,15 @@ import numpy as np
 from gridnode_host.bench.chips import atm90e32_registers as r
 from gridnode_host.bench.chips.atm90e32_core import Core, Input, Measured
 from gridnode_host.bench.chips.atm90e32_status import Status
+from gridnode_host.bench.chips.chip import Chip
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Floats, Segment
+from gridnode_host.bench.site import Site, Spec, Wired
 
 __all__ = ["Atm90e32", "Input"]
 
-FAULTS = ("absent", "stuck_high", "stuck_low", "bit_error")
 
-
-class Atm90e32:
+class Atm90e32(Chip):
     """One chip; `cs` and `transfer` are its bus. `now` is the rig time of its circuit.
 
     `voltage` and `current` are its inputs A, B, C (None: not connected).
@@ -43,50 +42,23 @@ class Atm90e32:
         temperature: Callable[[], float] = lambda: 25.0,
         seed: int = 0,
     ) -> None:
+        super().__init__(circuit.now, seed, 0x90E32)
         self.registers: dict[int, int] = {}
         self.aborted = 0  # frames that were not 32 clocks long
         self._circuit = circuit
         self._core = Core(circuit, voltage, current, self.registers)
         self._temperature = temperature
-        self._rng = np.random.default_rng([seed, 0x90E32])
-        self._lock = threading.RLock()
-        self._faults: dict[str, float] = {}
-        self._powered = True
         self._selected = False
         self._frame = bytearray()
         self._fetched = 0
-        self._reset(r.POWER_ON_BUSY_S)
+        self._reset()
 
     # -- supply and faults -----------------------------------------------------------------
-
-    def power(self, on: bool) -> None:
-        """Supply of the chip; registers have their reset values when it returns."""
-        with self._lock:
-            if on and not self._powered:
-                self._reset(r.POWER_ON_BUSY_S)
-            self._powered = on
-
-    def brown_out(self) -> None:
-        """A dip of the supply that resets the chip behind the node's back."""
-        with self._lock:
-            self._reset(r.POWER_ON_BUSY_S)
 
     def upset(self, address: int, mask: int = 1) -> None:
         """Flip bits of a configuration register, which the chip finds by its CRC."""
         with self._lock:
             self.registers[address] = self.registers.get(address, 0) ^ mask
-
-    def fault(self, name: str, rate: float = 1.0) -> None:
-        """`absent` or `stuck_high` (all ones), `stuck_low` (all zeros), or `bit_error`.
-
-        The latter flips one bit of the answer in a share `rate` of the transfers.
-        """
-        if name not in FAULTS:
-            raise ValueError(f"no such fault: {name}")
-        self._faults[name] = rate
-
-    def clear(self, name: str) -> None:
-        self._faults.pop(name, None)
 
     # -- bus -------------------------------------------------------------------------------
 
@@ -112,10 +84,10 @@ class Atm90e32:
                 return b"\xff" * len(data)
             out = bytearray()
             for byte in data:
-                out.append(self._clock(byte))
-            return self._on_the_wire(bytes(out))
+                out.append(self._shift(byte))
+            return self._on_the_wire(bytes(out), 2)
 
-    def _clock(self, byte: int) -> int:
+    def _shift(self, byte: int) -> int:
         position = len(self._frame)
         self._frame.append(byte)
         if position == 1 and self._frame[0] & 0x80:
@@ -124,28 +96,16 @@ class Atm90e32:
             return self._fetched >> 8 if position == 2 else self._fetched & 0xFF
         return 0
 
-    def _on_the_wire(self, data: bytes) -> bytes:
-        if "stuck_high" in self._faults:
-            return b"\xff" * len(data)
-        if "stuck_low" in self._faults:
-            return bytes(len(data))
-        if data[-2:] and self._rng.random() < self._faults.get("bit_error", 0.0):
-            bit = int(self._rng.integers(8 * min(len(data), 2)))
-            value = int.from_bytes(data, "big") ^ (1 << bit)
-            return value.to_bytes(len(data), "big")
-        return data
-
     def _answers(self) -> bool:
-        awake = self._circuit.now() >= self._awake
-        return self._powered and awake and "absent" not in self._faults
+        return self._clock() >= self._awake and super()._answers()
 
     # -- registers -------------------------------------------------------------------------
 
-    def _reset(self, busy: float) -> None:
-        now = self._circuit.now()
+    def _reset(self, busy: float = r.POWER_ON_BUSY_S) -> None:
+        now = self._now()
         self.registers.clear()
         self.registers.update(r.RESET_VALUES)
-        self._awake = now + busy
+        self._awake = self._clock() + busy
         self._selected = False
         self._last_data = 0
         self._golden: int | None = None
@@ -203,7 +163,7 @@ class Atm90e32:
         self._of_segment = None
         self._status.forget()
         if self._metering() and not was_on:
-            self._begin(self._circuit.now())
+            self._begin(self._now())
 
     def _digest(self) -> int:
         return r.crc16([self.registers.get(a, 0) for a in range(r.CONFIG_END)])
@@ -243,7 +203,7 @@ class Atm90e32:
 
     def _settle(self) -> None:
         """Count energies and follow events up to now."""
-        now = self._circuit.now()
+        now = self._now()
         if not self._metering() or now <= self._counted:
             return
         pl_const = self.registers.get(r.PL_CONST_H, 0) << 16 | self.registers.get(r.PL_CONST_L, 0)
@@ -281,7 +241,7 @@ class Atm90e32:
         if not self._metering():
             self._results = {}
             return
-        now = self._circuit.now()
+        now = self._now()
         frequency = self._circuit.segments(now, now)[0][0].frequency
         window = r.WINDOW_CYCLES / frequency
         passed = int((now - self._window_end) / window)
@@ -343,3 +303,23 @@ def _tenths(reference: complex, line: complex) -> int:
     if not abs(reference) or not abs(line):
         return 0
     return round(math.degrees(np.angle(reference * np.conj(line))) % 360.0 * 10) % 3600
+
+
+def wire(spec: Spec, site: Site) -> Wired:
+    """Solder a chip with its clamps and voltage dividers to an SPI bus."""
+    entry: dict[str, list[dict[str, object]]] = {"voltage": [], "current": []}
+    inputs: dict[str, list[Input | None]] = {"voltage": [None] * 3, "current": [None] * 3}
+    for quantity, pick in (("voltage", site.parts.voltage), ("current", site.parts.current)):
+        for phase, channel in enumerate(spec[quantity]):
+            sensor, exact = pick(channel)
+            entry[quantity].append(exact)
+            inputs[quantity][phase] = Input(phase, sensor.mv_per_unit, sensor.transfer)
+    chip = Atm90e32(
+        site.circuit,
+        inputs["voltage"],
+        inputs["current"],
+        temperature=site.wiring.temperature,
+        seed=site.seed,
+    )
+    site.wiring.attach_spi(spec["spi"]["id"], spec["spi"]["cs"], chip)
+    return chip, entry

@@ -16,6 +16,7 @@ _clock.start(_hello)
 import esp32
 import machine
 import network
+import onewire
 import select
 import socket
 import time

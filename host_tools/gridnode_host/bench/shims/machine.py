@@ -3,6 +3,7 @@
 # ruff: noqa: I001, F401, RET503
 
 import io
+from struct import pack
 
 from umachine import Signal
 
@@ -175,26 +176,61 @@ def _plain(data):
 
 
 class I2C:
+    _pins = ((18, 19), (25, 26))
+
     def __init__(self, id=0, *, scl=None, sda=None, freq=400000, timeout=50000):
         if id not in (-1, 0, 1):
             raise ValueError("I2C({}) doesn't exist".format(id))
         self._id = max(id, 0)
+        self._freq = freq
+        self._timeout = timeout
+        own = self._pins[self._id]
+        scl = own[0] if scl is None else _number(scl)
+        sda = own[1] if sda is None else _number(sda)
+        for pin in (scl, sda):
+            if pin >= 34:
+                raise ValueError("invalid pin")
+        _call(42, self._id, scl, sda)
+
+    def _take(self, n):
+        # address and data with their acknowledge bits, start and stop
+        _clock.sleep_us((9 * n + 11) * 1000000 // self._freq)
 
     def scan(self):
-        return list(_call(34, self._id) or b"")
+        self._take(112)
+        try:
+            return list(_call(34, self._id) or b"")
+        except OSError:
+            return []
 
     def writeto(self, address, data, stop=True):
+        self._take(len(data))
         _call(35, self._id, address, 0, _plain(data))
         return len(data)
 
     def writevto(self, address, parts, stop=True):
         return self.writeto(address, b"".join(parts), stop)
 
+    def _read(self, address, n, into=None):
+        self._take(n)
+        left = self._timeout
+        while n:
+            data = _call(36, self._id, address, n, None, into)
+            if not data or not isinstance(data, int):
+                return data
+            if data > left:
+                import errno
+
+                raise OSError(errno.ETIMEDOUT)
+            _clock.sleep_us(data)  # the device stretches the clock
+            left -= data
+        return b""
+
     def readfrom(self, address, n, stop=True):
-        return _call(36, self._id, address, n) or b""
+        return self._read(address, n)
 
     def readfrom_into(self, address, data, stop=True):
-        _call(36, self._id, address, len(data), None, data)
+        self._read(address, len(data), data)
 
     def _point(self, address, register, bits):
         self.writeto(address, register.to_bytes(bits // 8, "big"), False)
@@ -218,30 +254,56 @@ class UART(io.IOBase):
     INV_TX = 32
     INV_RX = 4
 
-    def __init__(self, id, baudrate=115200, **settings):
+    def __init__(self, id, baudrate=115200, *plain, **settings):
         if id not in (0, 1, 2):
-            raise ValueError("UART({}) doesn't exist".format(id))
+            raise ValueError("UART({}) does not exist".format(id))
         self._id = id
-        self.init(baudrate, **settings)
+        # baudrate, bits, parity (0 none, 1 even, 2 odd), stop, tx, rx, timeout, timeout_char, txbuf, rxbuf
+        tx, rx = ((1, 3), (10, 9), (17, 16))[id]
+        self._is = [115200, 8, 0, 1, tx, rx, 0, 0, 256, 256]
+        self.init(baudrate, *plain, **settings)
 
     def init(
         self,
-        baudrate=115200,
-        bits=8,
-        parity=None,
-        stop=1,
+        baudrate=0,
+        bits=0,
+        parity=-1,
+        stop=0,
         *,
         tx=None,
         rx=None,
-        timeout=0,
-        timeout_char=0,
-        txbuf=256,
-        rxbuf=256,
+        timeout=-1,
+        timeout_char=-1,
+        txbuf=-1,
+        rxbuf=-1,
         **other,
     ):
-        self._timeout = timeout
-        self._gap = max(timeout_char, 1 + 11000 * 2 // baudrate)
-        _call(37, self._id, baudrate, rxbuf)
+        if bits not in (0, 5, 6, 7, 8):
+            raise ValueError("invalid data bits")
+        if stop not in (0, 1, 2):
+            raise ValueError("invalid stop bits")
+        if 0 <= rxbuf <= 128 or 0 < txbuf <= 128:
+            raise OSError(-1, "ESP_FAIL")  # not above the FIFO's size
+        if tx is not None and _number(tx) >= 34:
+            raise OSError(-1, "ESP_FAIL")  # a pin that can only be input
+        if parity != -1:
+            self._is[2] = 0 if parity is None else 2 if parity & 1 else 1
+        new = (
+            baudrate or -1,
+            bits or -1,
+            -1,
+            stop or -1,
+            -1 if tx is None else _number(tx),
+            -1 if rx is None else _number(rx),
+            timeout,
+            timeout_char,
+            txbuf,
+            rxbuf,
+        )
+        self._is = [old if value == -1 else value for old, value in zip(self._is, new)]
+        baudrate, bits, parity, stop, tx, rx, timeout, gap, txbuf, rxbuf = self._is
+        self._gap = max(gap, 1 + 11000 * 2 // baudrate)
+        _call(37, self._id, baudrate, rxbuf, pack("<6i", bits, parity, stop, txbuf, tx, rx))
 
     def deinit(self):
         pass
@@ -250,14 +312,18 @@ class UART(io.IOBase):
         return _call(40, self._id)
 
     def txdone(self):
-        return True
+        return not _call(41, self._id)
 
     def flush(self):
-        pass
+        while True:
+            left = _call(41, self._id)
+            if not left:
+                break
+            _clock.sleep_us(left)
 
     def _read(self, n, line=False):
         data = b""
-        limit = self._timeout * 1000
+        limit = self._is[6] * 1000
         while True:
             part = _call(39, self._id, n - len(data), 1 if line else 0) or b""
             if part:
@@ -288,7 +354,9 @@ class UART(io.IOBase):
         return None
 
     def write(self, data):
-        _call(38, self._id, 0, 0, _plain(data))
+        full = _call(38, self._id, 0, 0, _plain(data))
+        if full:
+            _clock.sleep_us(full)
         return len(data)
 
     def ioctl(self, op, arg):

@@ -1,0 +1,60 @@
+"""What sensors beside the mains meters sense: air, places that have a temperature, volts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+
+class Environment:
+    """The surroundings of one node. Thread-safe; what is set holds at once.
+
+    A place is the id of the meter that is there; one that was never given a value of its own has
+    that of the air. The temperature of the node's processor is `Wiring.temperature`.
+    """
+
+    def __init__(self, temperature: float = 25.0, humidity: float = 50.0) -> None:
+        self._lock = threading.Lock()
+        self._temperature: dict[str | None, float] = {None: temperature}
+        self._humidity: dict[str | None, float] = {None: humidity}
+        self._volts: dict[tuple[str | None, int], float] = {}
+
+    def set(
+        self,
+        *,
+        temperature: float | None = None,
+        humidity: float | None = None,
+        volts: Mapping[int, float] | None = None,
+        at: str | None = None,
+    ) -> None:
+        """Change what is given: degC, % of relative humidity, volts by input of a converter.
+
+        `at` names a place; None is the air, and every converter. Raises ValueError for what no
+        place can have.
+        """
+        if temperature is not None and not -273.15 <= temperature <= 1000:
+            raise ValueError(f"temperature must be -273.15 to 1000, not {temperature}")
+        if humidity is not None and not 0 <= humidity <= 100:
+            raise ValueError(f"humidity must be 0 to 100, not {humidity}")
+        with self._lock:
+            if temperature is not None:
+                self._temperature[at] = float(temperature)
+            if humidity is not None:
+                self._humidity[at] = float(humidity)
+            for channel, level in (volts or {}).items():
+                self._volts[at, channel] = float(level)
+
+    def temperature(self, at: str | None = None) -> float:
+        """Temperature at a place, degC."""
+        with self._lock:
+            return self._temperature.get(at, self._temperature[None])
+
+    def humidity(self, at: str | None = None) -> float:
+        """Relative humidity at a place, %."""
+        with self._lock:
+            return self._humidity.get(at, self._humidity[None])
+
+    def volts(self, channel: int, at: str | None = None) -> float:
+        """Volts at an input of the converter at a place; 0 where none were set."""
+        with self._lock:
+            return self._volts.get((at, channel), self._volts.get((None, channel), 0.0))
