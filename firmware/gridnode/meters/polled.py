@@ -10,11 +10,16 @@ class BusError(Exception):
     """The device did not answer as it must; `args[0]` says where."""
 
 
+class Unusable(BusError):
+    """The device answers, with what is no measurement: `args` are a sentence and the reason for the reading."""
+
+
 class Polled:
     """Base of the drivers. time: the `time` module; nothing is touched before the first `block`.
 
     names: what the meter measures (reading.NAMES). settle_ms: readings are `stale` for so long after `configure`.
-    stuck_after: so many readings in a row with the same `fingerprint`, which `measure` sets, are `stale` too.
+    stuck_after: so many readings in a row with the same `fingerprint`, which `measure` sets, are `stale` too; None for
+    one that may repeat, as without a supply.
     """
 
     names = ()
@@ -65,6 +70,9 @@ class Polled:
                 await self.measure(reading)
                 if self._stuck():
                     fault = r.STALE
+                    self._down = True
+        except Unusable as e:
+            self.problem, fault = e.args
         except (BusError, OSError) as e:
             fault = r.BUS_FAULT
             self.problem = "no proper answer: %s" % e
@@ -75,13 +83,13 @@ class Polled:
         if fault:
             reading.clear(self.names, fault)
             reading.covered_ms = 0
-            self._down = self._down or fault == r.BUS_FAULT or self._same > 0
+            self._down = self._down or fault == r.BUS_FAULT
         else:
             self._good = now
         return reading
 
     def _stuck(self):
-        if not self.stuck_after or self.fingerprint != self._seen:
+        if not self.stuck_after or self.fingerprint is None or self.fingerprint != self._seen:
             self._seen = self.fingerprint
             self._same = 0
             return False
