@@ -63,25 +63,27 @@ def record_crash(error, timestamp):
 def describe(machine, boot, uptime_ms, rssi, buffered):
     """The `node` object of the report; what is free is free after a collection."""
     gc.collect()
+    temperature = celsius()
     return {
         "firmware": VERSION,
         "uptime": uptime_ms // 1000,
         "reset_cause": boot.cause,
         "free_memory": gc.mem_free(),
         "cpu_frequency": machine.freq() // 1000000,
-        "cpu_temperature": _celsius(),
+        "cpu_temperature": None if temperature is None else round(temperature),
         "rssi": rssi,
         "buffered": buffered,
     }
 
 
-def _celsius():
+def celsius():
+    """Temperature of the chip in degC, None where it has no sensor."""
     try:
         import esp32
 
         if hasattr(esp32, "mcu_temperature"):
-            return esp32.mcu_temperature()
-        return round((esp32.raw_temperature() - 32) / 1.8)
+            return float(esp32.mcu_temperature())
+        return (esp32.raw_temperature() - 32) / 1.8
     except (ImportError, AttributeError, OSError):
         return None
 
