@@ -1,5 +1,9 @@
 """ATM90E32 codec, byte by byte, and the driver on a bus that misbehaves. Values: datasheet and application note."""
 
+import asyncio
+import gc
+
+from gridnode import reading as r
 from gridnode.meters import atm90e32 as atm
 from gridnode.setup import atm90e32 as setup
 from gridnode.setup import calibration
@@ -23,39 +27,54 @@ class Bus:
         self.last = 0
         self.answer = None  # all bytes of every answer
         self.flip = {}  # access number -> mask on what the master receives
+        self.unseen = ()  # access numbers that do not reach the chip
         self.accesses = 0
         self.ms = 0
+        self.fail_after = None  # from this access on all answers are ones
+        self.frozen = False  # the last digits of phase C do not move
+        self.resets = 0
+        self.reset()
+
+    def reset(self):
+        self.resets += 1
+        self.registers.clear()
+        self.registers[0x33] = 0x0087
+        self.last = 0
 
     def SPI(self, number, **kwargs):
         assert kwargs["polarity"] == 1 and kwargs["phase"] == 1
+        self.opened = number, kwargs["baudrate"]
         return self
 
     def write_readinto(self, out, into):
         self.accesses += 1
+        if self.accesses in self.unseen:
+            into[2] = into[3] = 0xFF
+            return
         address = (out[0] & 3) << 8 | out[1]
         if out[0] & 0x80:
             value = self.last if address == 0x78 else self.registers.get(address, 0)
-            if 0x81 <= address <= 0x87:
+            if address == 0xEB and not self.frozen:
+                value = self.registers[address] = value + 0x700 & 0xFF00
+            if 0x80 <= address <= 0x8F:
                 self.registers[address] = 0
             self.last = value
         else:
             value = self.last = out[2] << 8 | out[3]
             if address == 0x70:
-                self.registers.clear()
+                self.reset()
             elif address not in (0x73, 0x74):
                 self.registers[address] = value
             else:
                 self.registers[address] = self.registers.get(address, 0) & ~value
         value ^= self.flip.pop(self.accesses, 0)
         into[2], into[3] = value >> 8, value & 0xFF
+        if self.fail_after and self.accesses >= self.fail_after:
+            into[2] = into[3] = 0xFF
         if self.answer is not None:
             into[2] = into[3] = self.answer
 
-    def sleep_ms(self, ms):
-        self.ms += ms
-
     def ticks_ms(self):
-        self.ms += 100
         return self.ms
 
     def ticks_diff(self, a, b):
@@ -78,27 +97,38 @@ class _Pin:
         pass
 
 
-def running():
+def block(bus, m, ms=320):
+    bus.ms += ms
+    return asyncio.run(m.block())
+
+
+def running(spec=SPEC):
     bus = Bus()
-    m = atm.Meter(SPEC, PROFILE, Machine(bus), bus)
-    assert set(m.start(calibration.correction(SPEC))) == {"gain", "phase"}
+    m = atm.Meter(spec, PROFILE, Machine(bus), bus)
+    assert bus.accesses == 0
+    assert set(m.start(calibration.correction(spec))) == {"gain", "phase"}
+    assert bus.accesses == 0
     settle(bus, m)
     return bus, m
 
 
 def settle(bus, m):
     """Set the chip up and let its first window pass, in which there are no values."""
-    x = m.block()
+    x = block(bus, m)
     assert x.quality["v1"] == "stale" and x.quality["frequency"] == "stale" and x.at[1]["voltage"] is None, x.quality
-    bus.ms += 400
-    assert not m.block().quality, m.problem
+    assert not block(bus, m, 400).quality, m.problem
 
 
 def fill(bus):
     for k in range(3):
         bus.registers.update({0xD9 + k: 23012, 0xE9 + k: 0x4000, 0xDD + k: 12500, 0xED + k: 0x8000})
         bus.registers.update({0xB1 + k: 0x0012, 0xC1 + k: 0x3456, 0xB5 + k: 0xFFFF, 0xC5 + k: 0xFF00})
-    bus.registers.update({0xF8: 5002, 0xFC: 0xFFFB})
+        bus.registers.update({0xD5 + k: 0xFFFF, 0xE5 + k: 0xF000, 0xF9 + k: 3455})
+    bus.registers.update({0xF8: 5002, 0xFC: 0xFFFB, 0xDC: 1234})
+
+
+def near(got, want, tolerance):
+    assert got is not None and abs(got - want) <= tolerance, (got, want)
 
 
 def test_frames():
@@ -126,42 +156,192 @@ def test_phase_register():
     step = 360 * 50 / 2048000
     assert setup.phi(0.5, 50) == (57, 0.0)
     assert setup.phi(-0.5, 50) == (0x8000 | 57, 0.0)
+    assert setup.phi(255.4 * step, 50) == (255, 0.0)
     register, left = setup.phi(4.0, 50)
     assert register == 255 and abs(left - (4.0 - 255 * step)) < 1e-5
+    register, left = setup.phi(-4.0, 50)
+    assert register == 0x80FF and abs(left + (4.0 - 255 * step)) < 1e-5
+
+
+def test_angle_takes_its_side_from_the_reactive_power():
+    assert atm.angle(300, 1.0) == 30 and atm.angle(3300, 1.0) == 30
+    assert atm.angle(300, -1.0) == -30 and atm.angle(3300, -1.0) == -30
+    assert atm.angle(1800, 0.0) == 180 and atm.angle(0, -1.0) == 0 and atm.angle(3599, 1.0) == 0.1
 
 
 def test_flags():
-    assert atm.flags(0x8000, 0x2000) == ["over_current_i1", "sag_v2"]
-    assert atm.flags(0x0400, 0x0100) == ["over_voltage_v3", "phase_loss_v3"]
-    assert atm.flags(0x0200, 0) == ["sequence"] and atm.flags(0, 0) == []
+    assert atm.flags(0x8000, 0x2000) == ("over_current_i1", "sag_v2")
+    assert atm.flags(0x0400, 0x0100) == ("over_voltage_v3", "phase_loss_v3")
+    assert atm.flags(0x0200, 0) == ("sequence",) and atm.flags(0, 0) == ()
+    # What is not wired is lost for ever: not a word of it.
+    assert atm.flags(0x7E00, 0x3700, 1) == ("over_voltage_v1", "phase_loss_v1")
+
+
+def test_thresholds_of_different_gains():
+    # The lower gain needs the higher threshold: no dip is missed.
+    a, b = setup.threshold(78 * 230, 42000), setup.threshold(78 * 230, 44000)
+    assert a > b and setup.common(78, 230, (42000, 44000)) == a
+    assert setup.common(122, 230, (42000, 44000)) == setup.threshold(122 * 230, 44000)
+    # With gains far apart the higher one must not be flagged at its nominal voltage.
+    assert setup.common(78, 230, (30000, 44000)) == setup.threshold(89 * 230, 44000)
+    assert setup.common(122, 230, (30000, 44000)) == setup.threshold(111 * 230, 30000)
+
+
+def configuration(spec, profile=PROFILE):
+    table, rest, warnings = setup.registers(spec, profile, calibration.correction(spec))
+    return {table[k]: table[k + 1] for k in range(0, len(table), 2)}, rest, warnings
+
+
+def test_configuration():
+    chip, rest, warnings = configuration(SPEC)
+    assert not any(rest) and warnings == ()
+    u, c = chip[0x61], chip[0x62]
+    assert chip[0x65] == chip[0x69] == u and abs(u - 42790) < 2 and abs(c - 26517) < 2, chip
+    assert chip[0x31] == 0x0861 and chip[0x32] == 0xC468 and chip[0x33] == 0x0087 and chip[0x34] == 0
+    assert chip[0x08] == setup.threshold(78 * 230, u) and chip[0x06] == setup.threshold(122 * 230, u)
+    assert chip[0x09] == setup.threshold(10 * 230, u) and chip[0x05] == 0x1414
+    assert chip[0x0B] == setup.threshold(120 * 10 * 200 / 4, c)
+    assert chip[0x0C] == 4700 and chip[0x0D] == 5300
+    profile = {"nominal": {"voltage": 230, "frequency": 60}, "rating": {"current": 200}}
+    profile["events"] = {"dip": 90, "swell": 110, "interruption": 5}
+    chip, _, _ = configuration(dict(SPEC, pga=2, current_scale=2), profile)
+    assert chip[0x33] == 0x1087 and chip[0x34] == 0x15 and chip[0x0C] == 5700 and chip[0x0D] == 6300
+    assert chip[0x08] == setup.threshold(90 * 230, u) and chip[0x09] == setup.threshold(5 * 230, u)
+
+
+def test_medium_voltage_is_scaled():
+    spec = dict(SPEC, voltage=[{"mv_per_v": 0.012}], current=[{"ratio": 600, "burden_ohm": 0.4}])
+    spec["voltage_scale"], spec["current_scale"] = 50, 16
+    profile = {"nominal": {"voltage": 24000, "frequency": 50}, "rating": {"current": 600}}
+    chip, _, warnings = configuration(spec, profile)
+    u = 100 * 720 / 2.8284271 / (0.012 * 50)
+    assert abs(chip[0x61] - u) < 1 and not warnings
+    assert chip[0x08] == setup.threshold(78 * 480, chip[0x61])
+    bus = Bus()
+    m = atm.Meter(spec, profile, Machine(bus), bus)
+    m.start(calibration.correction(spec))
+    block(bus, m)
+    fill(bus)
+    bus.registers.update({0x81: 2, 0xD9: 48000})
+    x = block(bus, m, 400)
+    near(x.at[0]["voltage"], 50 * 480.0025, 0.01)
+    near(x.at[0]["current"], 16 * 12.5005, 1e-3)
+    near(x.at[0]["power"], 800 * 0x123456 * 0.00032, 1)
+    assert x.energy[0] == 2 * 11250000 * 800 and x.energy_step == 11250000 * 800
+    assert "neutral_current" not in m.names and "neutral_current" not in x.at[0]
+
+
+def test_what_cannot_be_flagged_is_said():
+    # A sensor that fills half of the converter at nominal voltage: 122 % of it still fits, 200 % would not.
+    spec = dict(SPEC, voltage=[{"mv_per_v": 2.8}] * 3)
+    _, _, warnings = configuration(spec)
+    assert warnings == ("over_voltage at 122 % lies beyond the converter and is never flagged",), warnings
 
 
 def test_values_of_a_block():
     bus, m = running()
     fill(bus)
     bus.registers.update({0x81: 10, 0x86: 3, 0x73: 0x2000})
-    x = m.block()
-    assert abs(x.at[1]["voltage"] - 230.1225) < 1e-3, x.at[1]
-    assert abs(x.at[2]["current"] - 4 * 12.5005) < 1e-3
-    assert abs(x.at[3]["power"] - 0x123456 * 0.00032 * 4) < 1e-2
-    assert abs(x.at[3]["reactive_power"] + 256 * 0.00032 * 4) < 1e-3
-    assert abs(x.at[0]["frequency"] - 50.02) < 1e-4 and x.at[0]["temperature"] == -5
+    x = block(bus, m)
+    near(x.at[1]["voltage"], 230.1225, 1e-3)
+    near(x.at[2]["current"], 4 * 12.5005, 1e-3)
+    near(x.at[3]["power"], 0x123456 * 0.00032 * 4, 1e-2)
+    near(x.at[3]["reactive_power"], -256 * 0.00032 * 4, 1e-3)
+    near(x.at[3]["harmonic_power"], -4096 * 0.00032 * 4, 1e-3)
+    near(x.at[1]["phase_angle"], -14.5, 1e-4)
+    near(x.at[0]["neutral_current"], 4 * 1.234, 1e-4)
+    near(x.at[0]["frequency"], 50.02, 1e-4)
+    assert x.at[0]["temperature"] == -5
     # 3.125 mWh times the scale of four, in uJ.
-    assert x.metered and x.energy[2] == 10 * 45000000 and x.energy[5] == 3 * 45000000, x.energy
-    assert x.flags == ["over_current_i3"], x.flags
-    assert m.block().flags == [], "latched flags are cleared by writing ones"
+    assert x.metered == r.PER_PHASE and x.energy_step == 45000000
+    assert x.energy == [0, 0, 10 * 45000000, 0, 0, 3 * 45000000, 0, 0], x.energy
+    assert x.flags == ("over_current_i3",), x.flags
+    assert block(bus, m).flags == (), "latched flags are cleared by writing ones"
+    bus.registers[0x72] = 0x4000
+    assert block(bus, m).flags == block(bus, m).flags == ("sag_v1",), "what lasts is flagged as long as it does"
+    for name in m.names:
+        assert name in x.at[1] or name in x.at[0], name
+
+
+def test_no_angle_without_a_current_and_no_frequency_without_a_voltage():
+    bus, m = running()
+    fill(bus)
+    bus.registers.update({0xDD: 10})
+    x = block(bus, m)
+    assert x.at[1]["phase_angle"] is None and x.at[2]["phase_angle"] is not None and not x.quality
+    for k in range(3):
+        bus.registers[0xD9 + k] = 0
+    x = block(bus, m)
+    assert x.at[0]["frequency"] is None and not x.quality
+
+
+def test_what_the_phase_register_cannot_do_is_rotated():
+    spec = dict(SPEC, current=[{"ratio": 2000, "burden_ohm": 4.8, "phase_deg": 4.0}] * 3)
+    bus, m = running(spec)
+    fill(bus)
+    p = 1000000
+    bus.registers.update({0xB1: p >> 16, 0xC1: p & 0xFFFF, 0xB5: 0, 0xC5: 0, 0xF9: 0, 0x81: 7})
+    x = block(bus, m)
+    left = 4.0 - 255 * 360 * 50 / 2048000
+    near(x.at[1]["phase_angle"], left, 1e-3)
+    near(x.at[1]["reactive_power"] / x.at[1]["power"], 0.030706, 1e-5)
+    assert not x.metered, "the chip's counts lack the rotation"
 
 
 def test_a_flipped_bit_is_corrected_and_energy_kept():
     bus, m = running()
     fill(bus)
-    for k in range(1, 60):
-        bus.registers[0x81] = 100
+    block(bus, m)
+    before = bus.accesses
+    block(bus, m)
+    for k in range(1, bus.accesses - before + 1):
+        bus.registers.update({0x81: 100, 0x82: 100, 0x87: 0})
+        errors = m.errors
         bus.flip = {bus.accesses + k: 0x0100}
-        x = m.block()
-        assert not x.quality and x.energy[2] == 4500000000, (k, x.quality, x.energy)
-        assert abs(x.at[1]["voltage"] - 230.1225) < 1e-3, k
-    assert m.errors > 20
+        x = block(bus, m)
+        assert not x.quality and x.energy[2] == x.energy[4] == 4500000000, (k, x.quality, x.energy)
+        near(x.at[1]["voltage"], 230.1225, 1e-3)
+        assert m.errors == errors + 1 and not bus.flip, k
+
+
+def test_a_frame_that_the_chip_does_not_see_counts_nothing_twice():
+    bus, m = running()
+    fill(bus)
+    block(bus, m)
+    before = bus.accesses
+    block(bus, m)
+    for k in range(1, bus.accesses - before + 1):
+        bus.registers.update({0x81: 100, 0x82: 23, 0x83: 23012})
+        bus.unseen = (bus.accesses + k,)
+        got = [0] * 8
+        for _ in range(3):  # after a fault the chip is asked again, what remained comes with the next reading
+            x = block(bus, m)
+            got = [a + b for a, b in zip(got, x.energy)]
+        assert not x.quality and got == [0, 0, 4500000000, 0, 23 * 45000000, 0, 23012 * 45000000, 0], (k, got)
+
+
+def test_energy_before_a_fault_comes_after_it():
+    """Whatever access the bus dies at, and however, no increment is lost that the chip can still tell."""
+    for level in (0xFF, None):
+        bus, m = running()
+        fill(bus)
+        block(bus, m)
+        before = bus.accesses
+        block(bus, m)
+        for k in range(1, bus.accesses - before + 1):
+            bus.registers.update({0x81: 100, 0x82: 23, 0x87: 5, 0x74: 0x2000})
+            start = bus.accesses
+            bus.unseen = range(start + k, start + 500) if level is None else ()
+            bus.fail_after = start + k if level else None
+            x = block(bus, m)
+            assert x.quality["v1"] == "bus_fault" and not x.metered and not any(x.energy), k
+            assert "v1" in block(bus, m).quality
+            bus.unseen, bus.fail_after = (), None
+            bus.registers[0x81] += 7
+            x = block(bus, m)
+            got = [n // 45000000 for n in x.energy]
+            assert not x.quality and got == [0, 0, 107, 0, 23, 0, 0, 5], (k, level, got, x.quality)
+            assert x.energy_ms == 3 * 320 and x.ms == 320 and x.flags == ("sag_v2",), (k, x.flags)
 
 
 def test_dead_buses_are_faults_and_heal():
@@ -169,42 +349,95 @@ def test_dead_buses_are_faults_and_heal():
         bus, m = running()
         fill(bus)
         bus.answer = level
-        x = m.block()
-        assert x.at[1]["voltage"] is None and x.quality["v1"] == "bus_fault", x.quality
-        assert x.at[0].get("voltage") is None and x.covered_ms == 0
-        assert "does not answer" in m.problem
+        resets = bus.resets
+        for _ in range(3):
+            x = block(bus, m)
+            assert x.at[1]["voltage"] is None and x.quality["v1"] == "bus_fault", x.quality
+            assert x.at[0].get("voltage") is None and x.covered_ms == 0
+        assert "no proper answer" in m.problem
         bus.answer = None
-        settle(bus, m)
-        fill(bus)
-        assert m.block().at[1]["voltage"] > 200
+        x = block(bus, m)
+        assert x.at[1]["voltage"] > 200 and not x.quality and bus.resets == resets, "a chip that came through is kept"
 
 
 def test_a_chip_that_was_reset_is_set_up_again():
     bus, m = running()
     fill(bus)
     gain = bus.registers[0x61]
-    bus.registers.clear()
+    bus.reset()
     fill(bus)
-    assert m.block().quality["v1"] == "bus_fault", "no value from a chip that has lost its gains"
+    assert block(bus, m).quality["v1"] == "bus_fault", "no value from a chip that has lost its gains"
     settle(bus, m)
     assert bus.registers[0x61] == gain
 
 
-def test_full_scale_current_is_saturated():
+def test_an_upset_configuration_is_written_again():
     bus, m = running()
     fill(bus)
-    for address, value in ((0xDE, 0xFFFF), (0xF6, 0x8000)):  # the end of the register, of the converter
+    bus.registers[0x79] = 1
+    assert block(bus, m).quality["v1"] == "bus_fault"
+    settle(bus, m)
+
+
+def test_a_chip_that_has_stopped_measuring_is_stale_and_reset():
+    bus, m = running()
+    fill(bus)
+    bus.frozen = True
+    for k in range(m.stuck_after + 1):
+        x = block(bus, m)
+        assert k == m.stuck_after or not x.quality, k
+    assert x.quality["v1"] == "stale" and x.at[1]["voltage"] is None, x.quality
+    resets = bus.resets
+    block(bus, m)
+    assert bus.resets == resets + 1
+    bus, m = running()  # without a supply nothing moves
+    bus.frozen = True
+    for _ in range(3 * m.stuck_after):
+        assert not block(bus, m).quality
+
+
+def test_full_scale_is_saturated():
+    bus, m = running()
+    fill(bus)
+    # The end of the register, and of the converter, of a current and of a voltage.
+    for address, value, name in ((0xDE, 0xFFFF, "i"), (0xF6, 0x8000, "i"), (0xDA, 0xFFFF, "v"), (0xF2, 0x7F00, "v")):
         before = bus.registers.get(address, 0)
         bus.registers[address] = value
-        x = m.block()
-        assert x.at[2]["current"] is None and x.quality["i2"] == "saturated" and x.at[1]["current"] is not None
+        x = block(bus, m)
+        other = "voltage" if name == "i" else "current"
+        assert x.quality[name + "2"] == x.quality["p2"] == x.quality["angle2"] == "saturated", x.quality
+        assert x.at[2]["power"] is None and x.at[2][other] is not None and x.at[1]["power"] is not None
         bus.registers[address] = before
-    assert not m.block().quality
+    assert not block(bus, m).quality
+
+
+def test_two_chips_share_a_bus():
+    one, two = running()[0], running()[0]
+    assert one.opened == two.opened
+
+
+def test_garbage_of_a_reading():
+    bus, m = running()
+    fill(bus)
+
+    async def run():
+        bus.ms += 320
+        gc.collect()
+        gc.disable()
+        before = gc.mem_alloc()
+        await m.block()
+        after = gc.mem_alloc()
+        gc.enable()
+        return after - before
+
+    asyncio.run(run())
+    used = asyncio.run(run())
+    print("garbage of a reading:", used)
+    assert used < 6000, used
 
 
 def test_a_gain_that_does_not_fit_is_refused():
-    spec = dict(SPEC)
-    spec["voltage"] = [{"mv_per_v": 0.2}] * 3
+    spec = dict(SPEC, voltage=[{"mv_per_v": 0.2}] * 3)
     bus = Bus()
     m = atm.Meter(spec, PROFILE, Machine(bus), bus)
     try:

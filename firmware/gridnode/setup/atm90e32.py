@@ -26,17 +26,28 @@ def threshold(value_lsb, gain):
     return min(0xFFFF, int(value_lsb * 1.41421356 * 16384 / gain))
 
 
+def common(percent, lsb_per_percent, gains):
+    """The one threshold of phases with different gains: no phase misses what reaches `percent` of the nominal value.
+
+    So that of the phase that needs the most sensitive one; but none beyond half the way to 100 %, where a phase of
+    another gain would be flagged in normal service.
+    """
+    wanted = [threshold(percent * lsb_per_percent, gain) for gain in gains]
+    bound = [threshold((percent + 100) / 2 * lsb_per_percent, gain) for gain in gains]
+    return min(max(wanted), *bound) if percent < 100 else max(min(wanted), *bound)
+
+
 def gains(spec, channel):
     """Design gains (U, I) of one phase before calibration.
 
     The converter's full scale is 720 mV rms, where the RMS registers read 2 sqrt2 times the gain (threshold formula
-    of the datasheet, 3.7.2): U in 0.01 V, I in mA divided by `current_scale`.
+    of the datasheet, 3.7.2): U in 0.01 V divided by `voltage_scale`, I in mA divided by `current_scale`.
     """
     current = spec["current"][channel]
-    mv_per_a = 1000 * current["burden_ohm"] / current["ratio"]
+    mv_per_a = current.get("shunt_mohm") or 1000 * current["burden_ohm"] / current["ratio"]
     per_mv = 720 / 2.8284271
     return (
-        100 * per_mv / spec["voltage"][channel]["mv_per_v"],
+        100 * per_mv / (spec["voltage"][channel]["mv_per_v"] * spec.get("voltage_scale", 1)),
         1000 * per_mv / (mv_per_a * spec.get("pga", 1) * spec.get("current_scale", 1)),
     )
 
@@ -47,19 +58,25 @@ def phi(lead_deg, hertz):
     Returns (register, degrees that remain beyond the chip's range of 255 steps).
     """
     per_step = 360 * hertz / 2048000
-    steps = min(255, int(abs(lead_deg) / per_step + 0.5))
-    done = steps * per_step if lead_deg > 0 else -steps * per_step
-    return steps | (0x8000 if lead_deg < 0 else 0), lead_deg - done if steps == 255 else 0.0
+    steps = int(abs(lead_deg) / per_step + 0.5)
+    left = 0.0
+    if steps > 255:
+        left = (abs(lead_deg) - 255 * per_step) * (1 if lead_deg > 0 else -1)
+        steps = 255
+    return steps | (0x8000 if lead_deg < 0 else 0), left
 
 
-def registers(spec, nominal, rating, correction):
-    """(configuration, degrees that are left to rotate per phase); the former array('H'), address and value in turn.
+def registers(spec, profile, correction):
+    """(configuration, degrees that are left to rotate per phase, warnings).
 
-    The voltage gain of phase A comes first. Raises ValueError for gains beyond the chip's registers.
+    The first is array('H') of address and value in turn; a warning is a sentence on what the chip cannot flag here.
+    Raises ValueError for gains beyond the chip's registers.
     """
-    f, v, i = nominal["frequency"], nominal["voltage"], rating["current"]
+    f = profile["nominal"]["frequency"]
     chip = []
     rest = []
+    gains_u = []
+    gains_i = []
     for k in range(min(len(spec["voltage"]), len(spec["current"]))):
         u, c = gains(spec, k)
         gain_v, lead_v = correction.voltage[k]
@@ -69,14 +86,28 @@ def registers(spec, nominal, rating, correction):
             raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (spec["id"], k + 1))
         steps, left = phi(lead_i - lead_v, f)
         rest.append(left)
+        gains_u.append(u)
+        gains_i.append(c)
         chip += (_UGAIN_A + 4 * k, u, _IGAIN_A + 4 * k, c, _PHI_A + 2 * k, steps)
-        if not k:
-            chip += (_SAG_TH, threshold(78 * v, u), _LOSS_TH, threshold(10 * v, u), _OV_TH, threshold(122 * v, u))
-            chip += (_OI_TH, threshold(1200 * i / spec.get("current_scale", 1), c))
-    chip += (_SAG_PEAK, 0x143F, _ZX, 0xD654, _FREQ_LO, f * 100 - 300, _FREQ_HI, f * 100 + 300)
+    events = profile.get("events", {})
+    unit_u = profile["nominal"]["voltage"] / spec.get("voltage_scale", 1)  # 0.01 V in a percent
+    unit_i = 10 * profile["rating"]["current"] / spec.get("current_scale", 1)  # mA in a percent
+    warnings = []
+    for address, name, percent, unit, its_gains in (
+        (_SAG_TH, "sag", events.get("dip", 78), unit_u, gains_u),
+        (_LOSS_TH, "phase_loss", events.get("interruption", 10), unit_u, gains_u),
+        (_OV_TH, "over_voltage", events.get("swell", 122), unit_u, gains_u),
+        (_OI_TH, "over_current", events.get("over_current", 120), unit_i, gains_i),
+    ):
+        level = common(percent, unit, its_gains)
+        if level == 0xFFFF:
+            warnings.append("%s at %d %% lies beyond the converter and is never flagged" % (name, percent))
+        chip += (address, level)
+    # Sag and peak periods of 20 ms: one cycle, whichever half of it the chip looks at.
+    chip += (_SAG_PEAK, 0x1414, _ZX, 0xD654, _FREQ_LO, f * 100 - 300, _FREQ_HI, f * 100 + 300)
     chip += (_PL_HIGH, 0x0861, _PL_LOW, 0xC468, _MMODE0, 0x0087 | (0x1000 if f == 60 else 0))
     chip += (_MMODE1, {1: 0x00, 2: 0x15, 4: 0x2A}[spec.get("pga", 1)])
     # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
     for k in range(6):
         chip += (_START + k, 0x1D4C if k < 3 else 0x02EE)
-    return array("H", chip), rest
+    return array("H", chip), rest, tuple(warnings)
