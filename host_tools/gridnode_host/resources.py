@@ -1,4 +1,4 @@
-"""Where profiles, schemas, images and keys are found, in a checkout and in an installed wheel.
+"""Where profiles, maps, schemas, images and keys are found, in a checkout and in an installed wheel.
 
 In a checkout the data lies in ``boards/`` and the image is compiled on demand (only what has
 changed); a wheel carries both as package data under ``gridnode_host/data``.
@@ -10,8 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
 from gridnode_host.errors import Exit, GridnodeError
 
+_NOTES = frozenset(("title", "source", "note"))  # for people
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -45,7 +49,7 @@ def _load(path: Path, what: str) -> dict[str, Any]:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema ``report``, ``config`` or ``profile``."""
+    """Return the JSON Schema ``report``, ``config``, ``profile`` or ``map``."""
     return _load(_data("boards", "schema", f"{name}.schema.json"), f"schema {name}")
 
 
@@ -59,8 +63,49 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in _data("boards", "profiles").glob("*.json"))
 
 
+def map_names() -> list[str]:
+    """Return the names of the Modbus meters whose registers come with the product, sorted."""
+    return sorted(path.stem for path in _data("boards", "maps").glob("*.json"))
+
+
+def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return the registers of a Modbus meter as a node gets them: without titles and notes.
+
+    ``name`` is one of `map_names`, or the path of a JSON file of the same form, which is looked
+    for from ``folder``.
+    """
+    own_file = name.endswith(".json")
+    if not own_file and name not in map_names():
+        raise GridnodeError(
+            "read map",
+            f"there is no Modbus map named {name!r}",
+            f"Choose one of: {', '.join(map_names())}; or give the path of a .json file.",
+            Exit.USAGE,
+        )
+    path = (folder or Path()) / name if own_file else _data("boards", "maps", f"{name}.json")
+    document = _load(path, f"map {name}")
+    problem = best_match(Draft202012Validator(schema("map")).iter_errors(document))
+    if problem:
+        raise GridnodeError(
+            "read map",
+            f"{path}: {problem.json_path}: {problem.message}",
+            "Correct the file; boards/schema/map.schema.json describes it.",
+            Exit.USAGE,
+        )
+    kept: dict[str, Any] = _without_notes(document)
+    return kept
+
+
+def _without_notes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_notes(v) for k, v in value.items() if k not in _NOTES}
+    if isinstance(value, list):
+        return [_without_notes(item) for item in value]
+    return value
+
+
 def profile(name: str) -> dict[str, Any]:
-    """Return a profile as a node gets it: the board's data merged under ``board``.
+    """Return a profile as a node gets it: the board's and the Modbus maps' data in it.
 
     ``name`` is one of `profile_names`, or the path of a JSON file of the same form.
     """
@@ -86,6 +131,10 @@ def profile(name: str) -> dict[str, Any]:
                 Exit.USAGE,
             )
         document["board"] = _load(folder / board / "hardware.json", "board")
+    for meter in document.get("meters", ()):
+        modbus = meter.get("modbus", {})
+        if isinstance(modbus.get("map"), str):
+            modbus["map"] = modbus_map(modbus["map"], path.parent)
     return document
 
 

@@ -1,0 +1,232 @@
+"""A Modbus RTU meter that is known by its map, e.g. Rish Master 3430, Eastron SDM120, SDM630 (boards/maps).
+
+The functions above `Meter` are the codec of the registers; the frames are those of `rtu`.
+"""
+
+import math
+import struct
+from micropython import const
+
+from gridnode import reading as r
+from gridnode.meters import rtu
+from gridnode.meters.counter import Counter
+from gridnode.meters.polled import BusError
+
+KINDS = ("float32", "u32", "s32", "u16", "s16")
+_FORMATS = (">f", ">I", ">i", ">H", ">h")
+_UNSIGNED = (1, 3)
+BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
+ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
+_MWH_UJ = const(3600000)
+_MOST_GROUPS = const(12)
+_ILLEGAL_ADDRESS = const(2)
+_ILLEGAL_VALUE = const(3)
+
+_word = bytearray(4)
+
+
+def words(kind):
+    """Registers of a value."""
+    return 2 if kind & ~BY_SETTING < 3 else 1
+
+
+def _fetch(data, at, kind, order):
+    """Bring the value at data[at] into `_word`, highest byte first; returns how many bytes it has."""
+    size = 2 * words(kind)
+    for k in range(size):
+        _word[k] = data[at + (order[k] if size == 4 else order[k] & 1)]
+    return size
+
+
+def number(data, at, kind, order):
+    """The value at data[at], or None for what is no number: NaN, infinity, an unsigned value of all ones.
+
+    order: place of each byte, highest first, as it comes: bytes((0, 1, 2, 3)) for ABCD, (2, 3, 0, 1) for CDAB.
+    """
+    size = _fetch(data, at, kind, order)
+    kind &= ~BY_SETTING
+    value = struct.unpack_from(_FORMATS[kind], _word)[0]
+    if kind in _UNSIGNED:
+        return None if value == (1 << 8 * size) - 1 else value
+    return value if value - value == 0 else None
+
+
+def total(data, at, kind, order, unit):
+    """The count at data[at] times the integer `unit`, exact; None for what is no count.
+
+    A float32 is taken apart into its integers, mantissa * 2^exponent: arithmetic in floats of 24 bits would lose the
+    small steps of a large total.
+    """
+    value = number(data, at, kind, order)
+    if value is None or value < 0:
+        return None
+    if kind & ~BY_SETTING:
+        return value * unit
+    exponent = (_word[0] & 0x7F) << 1 | _word[1] >> 7
+    mantissa = (_word[1] & 0x7F) << 16 | _word[2] << 8 | _word[3]
+    if exponent:
+        mantissa |= 0x800000
+    shift = max(1, exponent) - 150
+    return mantissa * unit << shift if shift > 0 else mantissa * unit >> -shift
+
+
+class Meter(rtu.RtuMeter):
+    """The mapped meter of one profile entry; what setup.modbus.plan says of it is explained there."""
+
+    stuck_after = 300
+
+    def __init__(self, spec, profile, machine, time):
+        from gridnode.setup import modbus
+
+        (
+            self.names,
+            phases,
+            totals,
+            self.latency_ms,
+            self._function,
+            self._order,
+            self._rows,
+            self._limits,
+            self._groups,
+            self._metered,
+            self._step_uj,
+            self._settings,
+        ) = modbus.plan(spec, profile)
+        super().__init__(spec, time, machine, modbus.unit(spec, profile), phases)
+        self.reading.own_totals = totals
+        self._missing = []  # rows that the meter does not have
+        self._factor = 1  # of the energy unit, from Wh; None while it is unknown
+        self._counters = {}  # row -> Counter of uJ
+        self._moved = False
+
+    async def configure(self):
+        """Read what the meter is set to: a map holds for one wiring, and energy needs its unit."""
+        if not self._settings:
+            return
+        function, start, count, energy, checks = self._settings
+        factor = None
+        try:
+            data = await self.ask(rtu.read(self.unit, function, start, count))
+        except rtu.Refused as e:
+            self.problem = "unit %d does not tell its settings: %s" % (self.unit, e)
+        else:
+            for at, kind, value, text in checks:
+                if number(data, at, kind, self._order) != value:
+                    raise BusError(text)
+            if energy:
+                at, kind, factors = energy
+                value = number(data, at, kind, self._order)
+                for known, f in factors:
+                    if value == known:
+                        factor = f
+                if factor is None:
+                    self.problem = "energy unit %s is not known" % value
+        if energy and factor != self._factor:
+            self._factor = factor
+            self._counters.clear()
+
+    async def measure(self, reading):
+        """Ask for all groups of rows, and once more for the unit of the energy if that has grown."""
+        reading.metered = self._metered
+        reading.energy_step = 0
+        self._moved = False
+        seen = 0
+        refused = []
+        for group in self._groups:
+            start, count = self._span(group)
+            try:
+                data = await self.ask(rtu.read(self.unit, self._function, start, count))
+            except rtu.Refused as e:
+                if e.code not in (_ILLEGAL_ADDRESS, _ILLEGAL_VALUE):
+                    raise
+                refused.append(group)
+                self.problem = "unit %d: registers %X to %X: %s" % (self.unit, start, start + count - 1, e)
+                continue
+            seen = seen * 31 & 0xFFFFFF ^ hash(data)
+            for row in range(group[0], group[1]):
+                self._take(row, data, 2 * (self._rows[0][row] - start))
+        if len(refused) == len(self._groups):
+            raise BusError(self.problem)
+        self.fingerprint = seen
+        for group in refused:
+            self._split(group)
+        for row in self._missing:
+            self._spoil(row, r.BUS_FAULT)
+        for values in reading.at:
+            _tidy(values)
+        if self._moved and self._settings:
+            factor = self._factor
+            await self.configure()
+            if factor != self._factor:
+                raise BusError("the energy unit was changed")
+
+    def _span(self, group):
+        address, kind = self._rows[0], self._rows[3]
+        first, last = group[0], group[1] - 1
+        return address[first], address[last] + words(kind[last]) - address[first]
+
+    def _split(self, group):
+        """Halve a refused group until the row is found that the meter does not have; the others go on."""
+        first, end = group
+        k = self._groups.index(group)
+        if end - first > 1 and len(self._groups) < _MOST_GROUPS:
+            middle = (first + end) // 2
+            self._groups[k] = (first, middle)
+            self._groups.insert(k + 1, (middle, end))
+            for row in range(first, end):
+                self._spoil(row, r.BUS_FAULT)
+        else:
+            del self._groups[k]
+            self._missing += range(first, end)
+
+    def _spoil(self, row, reason):
+        name, phase = self._rows[1][row], self._rows[2][row]
+        if name < ENERGY:
+            self.reading.spoil(phase, self.names[name], reason)
+        else:
+            self.reading.metered = 0  # without its counter energy comes from power and time
+
+    def _take(self, row, data, at):
+        """Bring one value into the reading."""
+        _, names, phases, kinds, scales = self._rows
+        name, kind = names[row], kinds[row]
+        factor = scales[row]
+        if kind & BY_SETTING:
+            if self._factor is None:
+                self._spoil(row, r.BUS_FAULT)
+                return
+            factor *= self._factor
+        if name >= ENERGY:
+            unit = round(1000 * factor) * _MWH_UJ
+            uj = total(data, at, kind, self._order, unit)
+            if uj is None:
+                self._spoil(row, r.IMPLAUSIBLE)
+            else:
+                modulus = unit << 16 * words(kind) if kind & ~BY_SETTING else None
+                self._count(row, 2 * phases[row] + name - ENERGY, uj, modulus)
+            return
+        value = number(data, at, kind, self._order)
+        if value is None or abs(value * factor) > self._limits[name]:
+            self._spoil(row, r.IMPLAUSIBLE)
+        else:
+            self.reading.at[phases[row]][self.names[name]] = value * factor
+
+    def _count(self, row, place, uj, modulus):
+        reading = self.reading
+        if row not in self._counters:
+            self._counters[row] = Counter(modulus)
+        reading.energy[place] = self._counters[row].step(uj)
+        self._moved = self._moved or reading.energy[place] > 0
+        # The meter's own step, or that of a float of this size.
+        reading.energy_step = max(reading.energy_step, self._step_uj * self._factor, uj >> 23)
+
+
+def _tidy(values):
+    """What meters disagree on: an angle lies within 180 degrees and has the sign of Q; no voltage, no frequency."""
+    angle, q = values.get("phase_angle"), values.get("reactive_power")
+    if angle is not None:
+        if abs(angle) > 180:
+            angle -= math.copysign(360, angle)
+        values["phase_angle"] = math.copysign(angle, q) if q else angle
+    if not values.get("frequency", 1):
+        values["frequency"] = None
