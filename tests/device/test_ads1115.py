@@ -43,7 +43,7 @@ class Converter:
         self.result = 0
         self.ready = 0
 
-    def I2C(self, number, scl, sda, freq):
+    def I2C(self, number, scl, sda, freq, timeout):
         assert (number, scl, sda, freq) == (0, 22, 21, 400000)
         return self
 
@@ -147,7 +147,7 @@ def test_slow_inputs():
 
 def test_a_clipped_input_is_saturated_the_other_stands():
     for volts in (5.0, -5.0):
-        chip, meter = running(SLOW, lambda mux, t: volts if mux == 6 else 0.01)
+        chip, meter = running(SLOW, lambda mux, t, volts=volts: volts if mux == 6 else 0.01)
         x = block(meter)
         assert x.quality == {"aux1": "saturated"} and x.at[0]["aux1"] is None
         assert abs(x.at[0]["temperature"] - 10) < 1e-2

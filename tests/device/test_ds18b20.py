@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from gridnode.meters import ds18b20
-from gridnode.meters.polled import BusError
+from gridnode.meters.polled import BusError, Unusable
 
 SPEC = {"id": "terminal", "onewire": {"pin": 27}}
 ROM = b"\x28\xff\x64\x1e\x0f\x16\x03"
@@ -50,13 +50,9 @@ class Wire:
     def scan(self):
         return [bytearray(rom) for rom in self.roms] if self.present else []
 
-    def select_rom(self, rom):
-        self._selected = bytes(rom)
-
-    def writebyte(self, value):
-        self.write(bytes((value,)))
-
     def write(self, data):
+        assert data[0] == 0x55
+        self._selected, data = bytes(data[1:9]), data[9:]
         self.commands.append(data[0])
         memory = self.scratchpads.get(self._selected)
         if not self.present or memory is None:
@@ -120,7 +116,12 @@ def test_temperatures_of_the_datasheet():
 def test_what_is_no_temperature():
     assert refused(bytes(9)) == "no scratchpad" and refused(b"\xff" * 9) == "crc"
     assert "without supply" in refused(POWER_ON)
-    assert ds18b20.celsius(scratchpad(126 * 16)) is None and ds18b20.celsius(scratchpad(-56 * 16)) is None
+    for degrees in (126, -56):
+        try:
+            ds18b20.celsius(scratchpad(16 * degrees))
+            assert 0
+        except Unusable as e:
+            assert "%d.0 degC" % degrees in e.args[0]
     good = scratchpad(401)
     for bit in range(72):
         data = bytearray(good)
@@ -171,7 +172,7 @@ def test_unplugged_and_plugged_in_again():
 def test_a_lost_supply_during_the_conversion_gives_no_85_degrees():
     wire, meter = running()
     block(meter)
-    wire.write = lambda data, write=wire.write: write(data) if data[0] != 0x44 else None
+    wire.write = lambda data, write=wire.write: write(data) if data[9] != 0x44 else None
     wire.scratchpads[ROMS[0]][:] = POWER_ON
     assert block(meter).quality == {"temperature": "bus_fault"} and "without supply" in meter.problem
 

@@ -14,7 +14,6 @@ from array import array
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters import i2c
 from gridnode.meters.polled import BusError, Polled
 
 _CONVERSION = const(0)
@@ -94,8 +93,10 @@ class Meter(Polled):
 
     def start(self, correction):
         """Take the bus and the memory for a burst; the current's gain is applied here."""
+        from gridnode.setup import buses
+
         spec = self._spec
-        self._bus = i2c.bus(self._machine, spec["i2c"])
+        self._bus = buses.i2c(self._machine, spec)
         self._spec = self._machine = None
         self._word = bytearray(2)
         if "current" in spec:

@@ -7,19 +7,19 @@ import asyncio
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters.polled import BusError, Polled
+from gridnode.meters.polled import BusError, Polled, Unusable
 
 _FAMILY = const(0x28)
-_CONVERT = const(0x44)
-_WRITE_SCRATCHPAD = const(0x4E)
-_READ_SCRATCHPAD = const(0xBE)
-_READ_SUPPLY = const(0xB4)
+_MATCH_ROM = b"\x55"
+_CONVERT = b"\x44"
+_READ_SCRATCHPAD = b"\xbe"
+_READ_SUPPLY = b"\xb4"
 
 _CONVERT_MS = const(750)  # of 12 bits, at most
 # Alarm limits of +127 and -128 degC mean nothing here: a sensor that has lost its supply has forgotten them, and shows
 # the 85 degC that it starts with.
 _MARK = b"\x7f\x80"
-_SETUP = bytes((_WRITE_SCRATCHPAD,)) + _MARK + b"\x7f"  # 12 bits
+_SETUP = b"\x4e" + _MARK + b"\x7f"  # write the scratchpad; 12 bits
 
 
 def crc8(data):
@@ -33,7 +33,7 @@ def crc8(data):
 
 
 def celsius(scratchpad):
-    """Temperature in degC of nine bytes, None outside of what the sensor can tell (-55..125)."""
+    """Temperature in degC of nine bytes; raises Unusable outside of what the sensor can tell (-55..125)."""
     if crc8(scratchpad):
         raise BusError("crc")
     if scratchpad[4] != _SETUP[3]:  # all zeros have a valid CRC
@@ -42,7 +42,9 @@ def celsius(scratchpad):
         raise BusError("the sensor was without supply")
     raw = scratchpad[1] << 8 | scratchpad[0]
     value = (raw - 0x10000 if raw & 0x8000 else raw) / 16
-    return value if -55 <= value <= 125 else None
+    if not -55 <= value <= 125:
+        raise Unusable("%.1f degC cannot be" % value, r.IMPLAUSIBLE)
+    return value
 
 
 def address(text):
@@ -82,18 +84,14 @@ class Meter(Polled):
         self._select(_READ_SUPPLY)
         if self._wire.readbyte() != 0xFF:
             raise BusError("parasite supply")
-        self._select()
-        self._wire.write(_SETUP)
+        self._select(_SETUP)
 
     async def measure(self, reading):
         """One conversion of 12 bits."""
         self._select(_CONVERT)
         await asyncio.sleep_ms(_CONVERT_MS)
         self._select(_READ_SCRATCHPAD)
-        value = celsius(bytes([self._wire.readbyte() for _ in range(9)]))
-        reading.at[0]["temperature"] = value
-        if value is None:
-            reading.spoil(0, "temperature", r.IMPLAUSIBLE)
+        reading.at[0]["temperature"] = celsius(bytes([self._wire.readbyte() for _ in range(9)]))
 
     def _only(self):
         found = [rom for rom in self._wire.scan() if rom[0] == _FAMILY]
@@ -101,9 +99,7 @@ class Meter(Polled):
             raise BusError("%d sensors, and the profile names none" % len(found) if found else "no sensor")
         return found[0]
 
-    def _select(self, command=None):
+    def _select(self, command):
         if not self._wire.reset():
             raise BusError("no presence")
-        self._wire.select_rom(self._rom)
-        if command is not None:
-            self._wire.writebyte(command)
+        self._wire.write(_MATCH_ROM + self._rom + command)

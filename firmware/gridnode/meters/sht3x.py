@@ -7,8 +7,7 @@ import asyncio
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters import i2c
-from gridnode.meters.polled import BusError, Polled
+from gridnode.meters.polled import BusError, Polled, Unusable
 
 _MEASURE = b"\x24\x00"  # once, high repeatability, the clock is not stretched
 _RESET = b"\x30\xa2"
@@ -41,9 +40,11 @@ def words(data):
 
 
 def celsius(raw):
-    """Temperature in degC, None outside of what the sensor can tell (-40..125)."""
+    """Temperature in degC; raises Unusable outside of what the sensor can tell (-40..125)."""
     value = -45 + 175 * raw / 65535
-    return value if -40 <= value <= 125 else None
+    if not -40 <= value <= 125:
+        raise Unusable("%.1f degC cannot be" % value, r.IMPLAUSIBLE)
+    return value
 
 
 def percent(raw):
@@ -60,14 +61,16 @@ class Meter(Polled):
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
-        self._entry = spec["i2c"]
+        self._spec = spec
         self._machine = machine
-        self._address = self._entry.get("address", 0x44)
+        self._address = spec["i2c"].get("address", 0x44)
 
     def start(self, correction):
         """Take the bus; a sensor has nothing to correct."""
-        self._bus = i2c.bus(self._machine, self._entry)
-        self._entry = self._machine = None
+        from gridnode.setup import buses
+
+        self._bus = buses.i2c(self._machine, self._spec)
+        self._spec = self._machine = None
         return ()
 
     async def configure(self):
@@ -86,9 +89,6 @@ class Meter(Polled):
         values = reading.at[0]
         values["temperature"] = celsius(t)
         values["humidity"] = percent(h)
-        if values["temperature"] is None:
-            for name in self.names:  # the humidity is worked out with the temperature
-                reading.spoil(0, name, r.IMPLAUSIBLE)
 
     def _check(self):
         self._bus.writeto(self._address, _STATUS)
