@@ -66,6 +66,16 @@ class Chip(ABC):
         with self._lock:
             self._rates.pop(name, None)
 
+    @property
+    def present(self) -> bool:
+        """Whether it acknowledges its address on an I2C bus."""
+        return self._answers() and "stuck_high" not in self._rates
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it holds the data line of an I2C bus low, for everybody."""
+        return self._powered and "stuck_low" in self._rates
+
     # -- for the models --------------------------------------------------------------------
 
     @abstractmethod
@@ -75,9 +85,11 @@ class Chip(ABC):
     def _has(self, fault: str) -> bool:
         return fault in self._rates
 
-    def _now(self) -> float:
-        """Rig time of what the chip measures; it stands still while the chip is frozen."""
-        return self._frozen_at if "frozen" in self._rates else self._clock()
+    def _now(self, at: float | None = None) -> float:
+        """Rig time of what it measures at the time `at` (None: now): still while it is frozen."""
+        if "frozen" in self._rates:
+            return self._frozen_at
+        return self._clock() if at is None else at
 
     def _answers(self) -> bool:
         return self._powered and "absent" not in self._rates
@@ -106,7 +118,7 @@ class UartChip(Chip):
     chip would, but any.
     """
 
-    faults = _BUS_FAULTS + _UART_FAULTS
+    faults: tuple[str, ...] = _BUS_FAULTS + _UART_FAULTS
 
     def __init__(
         self,
@@ -156,7 +168,9 @@ class UartChip(Chip):
                 return b""
             if self._has("garbage") or not self._in_tune():
                 return self._rng.bytes(len(out))
-            return self._noise(self._on_the_wire(bytes(out)), now - since)
+            if self._has("stuck_low"):
+                return bytes(len(out))
+            return self._noise(bytes(out), now - since)
 
     # -- for the models --------------------------------------------------------------------
 
@@ -168,9 +182,12 @@ class UartChip(Chip):
         """Send what the chip sends by itself up to the rig time `now`."""
 
     def _send(self, data: bytes, at: float) -> None:
-        """Begin to send at the rig time `at`, or when what goes before has been sent."""
+        """Begin to send at the rig time `at`, or when what goes before has been sent.
+
+        `data` is one answer or frame: `bit_error` counts these.
+        """
         at = max(at, self._sent_until)
-        for byte in data:
+        for byte in self._on_the_wire(data):
             at += self._byte_s()
             self._to_send.append((at, byte))
         self._sent_until = at
