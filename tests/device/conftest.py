@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from device_vm import collect, device_vm
+from gridnode_host import resources
 from link_peers import peers
 
 __all__ = ["device_vm"]
@@ -16,6 +18,12 @@ __all__ = ["device_vm"]
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
     """Collect a device test by parsing it: it is MicroPython and cannot be imported here."""
     return collect(module_path, parent)
+
+
+@pytest.fixture(scope="session")
+def modbus_maps() -> dict[str, str]:
+    """The product's maps of Modbus meters as JSON text, as a node gets them."""
+    return {name: json.dumps(resources.modbus_map(name)) for name in resources.map_names()}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from gridnode.meters import rtu
+from gridnode.meters.line import _lines as lines
 
 ticks_ms = time.ticks_ms
 ticks_diff = time.ticks_diff
@@ -14,14 +15,17 @@ class Pin:
     levels = []
 
     def __init__(self, number, mode=None, value=None):
-        self.number = number
+        Pin.levels = []
 
     def __call__(self, level):
         Pin.levels.append(level)
 
 
 class Wire:
-    """`machine` with one UART: what the node sends goes to `answer(request)`, whose bytes it receives."""
+    """`machine` with one UART: what the node sends goes to `answer(request)`, whose bytes it receives.
+
+    distort: bytes -> bytes, what the line does to every answer.
+    """
 
     Pin = Pin
 
@@ -29,6 +33,7 @@ class Wire:
         self.answer = answer
         self.requests = []
         self.buffer = b""
+        self.distort = None
 
     def UART(self, number, **settings):
         self.settings = settings
@@ -36,7 +41,8 @@ class Wire:
 
     def write(self, data):
         self.requests.append(bytes(data))
-        self.buffer += self.answer(bytes(data)) or b""
+        answer = self.answer(bytes(data))
+        self.buffer += self.distort(answer) if self.distort else answer
         return len(data)
 
     def flush(self):
@@ -54,6 +60,7 @@ class Unit:
     """A meter with registers {(function, address): word}; `refuse` names addresses that it does not have."""
 
     def __init__(self, address):
+        lines.clear()  # those of earlier tests
         self.address = address
         self.registers = {}
         self.refuse = set()
@@ -70,8 +77,12 @@ class Unit:
         return answer
 
     def reply(self, request):
-        function, start, count = request[1], request[2] << 8 | request[3], request[4] << 8 | request[5]
+        function = request[1]
         head = bytes((request[0], function))
+        if function == 0x42:
+            self.registers[4, 5] = self.registers[4, 6] = 0
+            return head
+        start, count = request[2] << 8 | request[3], request[4] << 8 | request[5]
         if function in (3, 4):
             if count > self.most or any(start <= a < start + count for a in self.refuse):
                 return bytes((request[0], function | 0x80, 2))
@@ -80,9 +91,6 @@ class Unit:
         if function == 6:
             self.registers[3, start] = count
             return request[:6]
-        if function == 0x42:
-            self.registers[4, 5] = self.registers[4, 6] = 0
-            return head
         return bytes((request[0], function | 0x80, 1))
 
 

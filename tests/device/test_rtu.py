@@ -133,7 +133,6 @@ def test_every_single_bit_error_is_noticed():
 
 
 def test_transaction():
-    fake.Pin.levels = []
     wire, m = meter(lambda request: VOLTS3_ANSWER)
     assert ask(m, VOLTS3) == bytes.fromhex("435B4121")
     assert wire.requests == [VOLTS3] and fake.Pin.levels == [1, 0]

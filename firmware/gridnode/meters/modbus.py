@@ -17,6 +17,7 @@ _FORMATS = (">f", ">I", ">i", ">H", ">h")
 _UNSIGNED = (1, 3)
 BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
 ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
+_LEAST = 1e-9
 _MWH_UJ = const(3600000)
 _MOST_GROUPS = const(12)
 _ILLEGAL_ADDRESS = const(2)
@@ -39,7 +40,9 @@ def _fetch(data, at, kind, order):
 
 
 def number(data, at, kind, order):
-    """The value at data[at], or None for what is no number: NaN, infinity, an unsigned value of all ones.
+    """The value at data[at], or None for what is none: NaN, infinity, an unsigned value of all ones.
+
+    A float nearer to zero than a meter can tell is none either: it is what the wrong order makes of a round value.
 
     order: place of each byte, highest first, as it comes: bytes((0, 1, 2, 3)) for ABCD, (2, 3, 0, 1) for CDAB.
     """
@@ -48,7 +51,7 @@ def number(data, at, kind, order):
     value = struct.unpack_from(_FORMATS[kind], _word)[0]
     if kind in _UNSIGNED:
         return None if value == (1 << 8 * size) - 1 else value
-    return value if value - value == 0 else None
+    return value if value == 0 or (abs(value) > _LEAST and value - value == 0) else None
 
 
 def total(data, at, kind, order, unit):
