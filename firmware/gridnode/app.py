@@ -268,7 +268,7 @@ class App:
             self._spent[name] = 0
         return budget
 
-    def _timed(self, name, task):
+    def _booked(self, name, task):
         """Run a coroutine and book the time in which it does not wait."""
         spent = self._spent
         spent[name] = 0
@@ -294,7 +294,7 @@ class App:
         """Run a task; one that fails is said, kept as a crash record, and started again."""
         while True:
             try:
-                await self._timed(name, task(*args))
+                await self._booked(name, task(*args))
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
                 self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
                 health.record_crash(e, clock.unix_time())
