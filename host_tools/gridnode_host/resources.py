@@ -69,7 +69,7 @@ def map_names() -> list[str]:
 
 
 def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """Return the registers of a Modbus meter as a node gets them: without titles and notes.
+    """Return the registers of a Modbus meter as a node gets them: with its name, without notes.
 
     ``name`` is one of `map_names`, or the path of a JSON file of the same form, which is looked
     for from ``folder``.
@@ -92,8 +92,7 @@ def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
             "Correct the file; boards/schema/map.schema.json describes it.",
             Exit.USAGE,
         )
-    kept: dict[str, Any] = _without_notes(document)
-    return kept
+    return {"name": path.stem, **_without_notes(document)}
 
 
 def _without_notes(value: Any) -> Any:

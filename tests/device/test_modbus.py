@@ -89,6 +89,7 @@ def rish(energy_unit=1.0, system=3.0):
     for k in range(3):
         put(unit, 0xCE + 2 * k, 2.5 + k)
         put(unit, 0xD4 + 2 * k, 12.5 + k)
+    put(unit, 0x54, 6900.0)
     put(unit, 0xDA, 3.5)
     put(unit, 0xDC, 13.5)
     return unit
@@ -158,7 +159,8 @@ def test_rish_reading():
     x = fake.block(m)
     assert not x.quality, (x.quality, m.problem)
     same(x.at[0], voltage=232, current=12, power=7203, apparent_power=7503, reactive_power=2103, power_factor=0.96)
-    same(x.at[0], phase_angle=16.5, frequency=50.02, neutral_current=0.5, thd_voltage=3.5, thd_current=13.5)
+    same(x.at[0], phase_angle=16.5, frequency=50.02, neutral_current=0.5)
+    same(x.at[0], power_demand=6900, thd_voltage=3.5, thd_current=13.5)
     same(x.at[0], reactive_energy_import_varh=300, reactive_energy_export_varh=40, apparent_energy_vah=1100)
     for k in range(3):
         same(x.at[k + 1], voltage=231 + k, current=11 + k, power=2400 + k, apparent_power=2500 + k)
@@ -172,9 +174,9 @@ def test_rish_reading():
 
 def test_requests_are_few_and_within_the_limits():
     expected = {
-        "rish-3430": [(0x00, 40), (0x28, 38), (0x4E, 4), (0xC8, 26)],
-        "sdm630": [(0x00, 80), (0xC8, 46), (0x15A, 12)],
-        "sdm120": [(0x00, 38), (0x46, 10)],
+        "rish-3430": [(0x00, 40), (0x28, 38), (0x4E, 8), (0xC8, 26)],
+        "sdm630": [(0x00, 80), (0x54, 2), (0xC8, 46), (0x15A, 12)],
+        "sdm120": [(0x00, 38), (0x46, 16)],
     }
     for name, groups in expected.items():
         spec = entry(name)
@@ -379,7 +381,7 @@ def test_rows_that_the_meter_lacks_are_left_out():
 
 def test_a_meter_without_energy_registers_leaves_power_to_count():
     unit, m = running("rish-3430", rish())
-    unit.refuse = set(range(0x48, 0x52))
+    unit.refuse = set(range(0x48, 0x54))
     for _ in range(8):
         x = fake.block(m)
         assert x.metered == 0 and near(x.at[1]["power"], 2400)
@@ -392,7 +394,7 @@ def test_a_meter_that_refuses_all_is_a_fault():
     for _ in range(3):
         x = fake.block(m)
         assert x.quality["v1"] == "bus_fault" and "illegal address" in m.problem
-    assert len(m._groups) == 3, "nothing is learnt from that"
+    assert len(m._groups) == 4, "nothing is learnt from that"
 
 
 def test_faults_heal_and_cost_no_energy():

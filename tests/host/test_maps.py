@@ -102,7 +102,7 @@ def test_own_map_lies_beside_the_profile(tmp_path: Path) -> None:
     chart = load("sdm120")
     (tmp_path / "mine-map.json").write_text(json.dumps(chart))
     carried = resources.profile(str(path))["meters"][0]["modbus"]["map"]
-    assert carried == resources.modbus_map("sdm120")
+    assert carried == resources.modbus_map("sdm120") | {"name": "mine-map"}
     chart["rows"][0]["address"] = "4"
     (tmp_path / "mine-map.json").write_text(json.dumps(chart))
     with pytest.raises(GridnodeError, match="address"):
