@@ -258,7 +258,8 @@ class Window:
         for k, values in enumerate(out.at):
             for name in self.names:
                 weight = self.weights[i]
-                bad = self.bad.get(signal(k, name), 0) > self.spoilt * self.ms
+                cause = signal(k, "power" if name == "apparent_power" else name)  # a product goes with the other one
+                bad = self.bad.get(cause, 0) > self.spoilt * self.ms
                 if not weight or bad or name == "power_factor":
                     mean = None  # a power factor comes from the averages, below
                 else:

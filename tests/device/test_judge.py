@@ -102,14 +102,17 @@ def test_window_averages_as_the_standards_do():
 def test_window_with_reasons():
     w = reading.Window("main")
     for k in range(10):
-        x = block(voltage=230.0, current=10.0)
+        x = block(voltage=230.0, current=10.0, power=2300.0)
         if k < 3:
             x.spoil(0, "current", "saturated")
+            x.spoil(0, "power", "saturated")
         if k == 5:
             x.spoil(0, "voltage", "bus_fault")
+        x.derive()
         w.add(x)
     out = w.finish(0)
-    assert out.at[0]["current"] is None and out.quality == {"current": "saturated"}, out.quality
+    assert out.at[0]["current"] is None and out.at[0]["apparent_power"] is None
+    assert out.quality == {"current": "saturated", "power": "saturated"}, out.quality
     assert out.at[0]["voltage"] == 230.0
     w.restart()
     assert w.finish(0).at[0]["voltage"] is None and w.coverage() is None

@@ -89,3 +89,27 @@ def test_monitor_shows_reports_of_the_running_node(rig: Rig, tmp_path: Path) -> 
     assert "report" in names
     assert "stopped" not in names
     assert rig.shadow(rig.nodes[0].thing)
+
+
+def test_meter_reads_and_resets_the_totals_for_the_record(rig: Rig, tmp_path: Path) -> None:
+    node = rig.nodes[0]
+    code, events, text = gridnode("meter", "--port", node.port, cwd=tmp_path)
+    assert code == 0, text
+    [meter] = [event for event in events if event["event"] == "meter"]
+    assert meter["meter"] == "main" and meter["driver"] == "ct" and not meter["quality"]
+    last = [event["reported"] for event in node.events if event["event"] == "report"][-1]
+    assert abs(meter["values"][0]["voltage"] - last["voltage"]) < 1
+    assert meter["commands"] == ["reset_totals"]
+
+    node.wait_event("report", 30, lambda e: e["reported"]["energy_import_wh"] > 0, len(node.events))
+    code, events, text = gridnode("meter", "--port", node.port, "main", "reset-totals", cwd=tmp_path)
+    assert code == 0, text
+    [reset] = [event for event in events if event["event"] == "command"]
+    assert reset["resets"] == 1 and reset["import_mwh"][0] > 0 and reset["timestamp"]
+    report = node.wait_event("report", 30, since=len(node.events))["reported"]
+    assert report["energy_import_wh"] * 1000 < reset["import_mwh"][0] and report["energy_resets"] == 1
+
+    code, events, _ = gridnode("meter", "--port", node.port, "other", cwd=tmp_path)
+    assert code == 7 and "there are main" in events[-1]["cause"]
+    code, events, _ = gridnode("meter", "--port", node.port, "main", "fly", cwd=tmp_path)
+    assert code == 7 and "no command" in events[-1]["cause"]
