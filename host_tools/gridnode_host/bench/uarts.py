@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gridnode_host.bench.bus import Answer, Handler, Op
@@ -21,7 +22,7 @@ class _Uart:
     byte_s: float
     rx_size: int
     tx_size: int
-    device: UartDevice | None
+    devices: Sequence[UartDevice]
     received: bytearray = field(default_factory=bytearray)
     sent_at: float = 0.0  # rig time at which the last byte is out
 
@@ -47,10 +48,10 @@ class Uarts:
     def _setup(self, number: int, baudrate: int, rx_size: int, data: bytes) -> Answer:
         bits, parity, stop, tx_size, tx, rx = struct.unpack("<6i", data)
         soldered = self._wiring.bus_pins.get(("uart", number), (tx, rx))
-        device = self._wiring.uart.get(number) if soldered == (tx, rx) else None
+        devices = self._wiring.uart.get(number, []) if soldered == (tx, rx) else []
         bits_per_byte = 1 + bits + (parity > 0) + stop
-        self._uarts[number] = _Uart(bits_per_byte / baudrate, rx_size, tx_size, device)
-        if device is not None:
+        self._uarts[number] = _Uart(bits_per_byte / baudrate, rx_size, tx_size, devices)
+        for device in devices:
             setup = getattr(device, "setup", None)
             if setup is not None:
                 setup(baudrate, _PARITY[parity])
@@ -62,8 +63,8 @@ class Uarts:
         uart = self._uarts[number]
         now = self._clock.now()
         uart.sent_at = max(now, uart.sent_at) + len(data) * uart.byte_s
-        if uart.device is not None:
-            uart.device.receive(data)
+        for device in uart.devices:
+            device.receive(data)
         room = (_FIFO + uart.tx_size) * uart.byte_s
         return max(0, round((uart.sent_at - now - room) * 1e6))
 
@@ -74,8 +75,8 @@ class Uarts:
 
     def _fill(self, number: int) -> bytearray:
         uart = self._uarts[number]
-        if uart.device is not None:
-            uart.received += uart.device.pending(self._clock.now())
+        for device in uart.devices:
+            uart.received += device.pending(self._clock.now())
         del uart.received[uart.rx_size :]  # an overrun loses the newest bytes
         return uart.received
 

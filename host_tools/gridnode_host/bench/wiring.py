@@ -101,7 +101,7 @@ class Wiring:
         """An interface that is not the firmware's business, say a modem that boot.py brings up."""
         self.spi: dict[int, dict[int, SpiDevice]] = {}
         self.i2c: dict[int, dict[int, I2cDevice]] = {}
-        self.uart: dict[int, UartDevice] = {}
+        self.uart: dict[int, list[UartDevice]] = {}
         self.onewire: dict[int, list[OneWireDevice]] = {}
         self.bus_pins: dict[tuple[str, int], tuple[int, int]] = {}
         """Pins that the wires of ("i2c", id) or ("uart", id) are soldered to, where that counts:
@@ -129,8 +129,8 @@ class Wiring:
     def attach_uart(
         self, uart: int, device: UartDevice, *, tx: int | None = None, rx: int | None = None
     ) -> None:
-        """Connect a device to a UART; pins (the node's): see `bus_pins`."""
-        self.uart[uart] = device
+        """Connect a device to a UART; several hear the same. Pins (the node's): see `bus_pins`."""
+        self.uart.setdefault(uart, []).append(device)
         self._solder("uart", uart, tx, rx)
 
     def attach_onewire(self, pin: int, device: OneWireDevice) -> None:
@@ -156,7 +156,9 @@ class Wiring:
 
     def power(self, on: bool) -> None:
         """Switch what the node feeds: every device that has a method ``power``, once."""
-        devices: list[object] = [*self.uart.values()]
+        devices: list[object] = []
+        for of_uart in self.uart.values():
+            devices += of_uart
         for of_spi in self.spi.values():
             devices += of_spi.values()
         for of_i2c in self.i2c.values():

@@ -217,17 +217,24 @@ class UartChip(Chip):
         rate = self._rates.get("noise", 0.0)
         if not rate:
             return data
-        out = bytearray()
-        for byte in data:
-            if self._rng.random() >= rate:
-                out.append(byte)
-                continue
-            kind = self._rng.integers(3)  # lost, a bit wrong, or another byte before it
-            if kind == 1:
-                out.append(byte ^ 1 << int(self._rng.integers(8)))
-            elif kind == 2:
-                out += bytes([int(self._rng.integers(256)), byte])
+        out = disturbed(self._rng, data, rate)
         # On an idle line a disturbance that looks like a start bit makes a byte.
         idle = max(elapsed / self._byte_s() - len(data), 0.0)
-        out += self._rng.bytes(int(self._rng.poisson(min(rate * idle, 100.0))))
-        return bytes(out)
+        return out + self._rng.bytes(int(self._rng.poisson(min(rate * idle, 100.0))))
+
+
+def disturbed(rng: np.random.Generator, data: bytes, rate: float) -> bytes:
+    """Bytes of which a share `rate` gets lost, has a wrong bit, or comes after another byte."""
+    if not rate:
+        return data
+    out = bytearray()
+    for byte in data:
+        if rng.random() >= rate:
+            out.append(byte)
+            continue
+        kind = rng.integers(3)
+        if kind == 1:
+            out.append(byte ^ 1 << int(rng.integers(8)))
+        elif kind == 2:
+            out += bytes([int(rng.integers(256)), byte])
+    return bytes(out)
