@@ -50,7 +50,9 @@ def check_profile(document):
         if meter["id"] in seen:
             raise ConfigError("two meters named %r" % meter["id"])
         seen.add(meter["id"])
-        if meter.get("uart") and meter["uart"].get("id") == console.get("uart"):
+        uart = meter.get("uart", {})
+        pins = [uart[name] for name in ("tx", "rx", "de") if name in uart]
+        if uart and (uart["id"] == console.get("uart") or console.get("tx") in pins or console.get("rx") in pins):
             raise ConfigError("meter %r sits on the console UART" % meter["id"])
 
 

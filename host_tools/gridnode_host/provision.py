@@ -19,7 +19,7 @@ from typing import Any
 
 import jsonschema
 
-from gridnode_host import certs, faults, monitor, resources
+from gridnode_host import certs, faults, monitor, profiles, resources
 from gridnode_host.device import Node, parse_event
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
@@ -127,6 +127,7 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
     keeps working as before.
     """
     _check("profile", plan.profile)
+    profiles.check(plan.profile)
     _check_interval(plan.config, plan.profile)
     folder = certs.node_folder(plan.certs_dir, plan.thing)
     ca = certs.read_der(plan.ca_file) if plan.ca_file else None

@@ -61,6 +61,27 @@ def test_profile_schema_is_in_the_image():
         assert "lacks" in str(e)
 
 
+def test_no_meter_sits_on_the_console():
+    profile = {
+        "version": 1,
+        "sku": "x",
+        "board": {"console": {"uart": 0, "tx": 1, "rx": 3}},
+        "phases": 1,
+        "nominal": {"voltage": 230, "frequency": 50},
+        "rating": {"current": 16},
+        "meters": [{"id": "main", "driver": "bl0942", "uart": {"id": 2, "tx": 17, "rx": 16, "baud": 4800}}],
+    }
+    config.check_profile(profile)
+    for wrong in ({"id": 0}, {"tx": 1}, {"rx": 3}, {"de": 1}):
+        document = json.loads(json.dumps(profile))
+        document["meters"][0]["uart"].update(wrong)
+        try:
+            config.check_profile(document)
+            assert 0, wrong
+        except config.ConfigError as e:
+            assert str(e) == "meter 'main' sits on the console UART"
+
+
 def test_desired_config_is_applied_or_refused_as_a_whole():
     end = setup()
     path, config.NODE = config.NODE, BASE + "/node.json"
