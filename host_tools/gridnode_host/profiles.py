@@ -119,13 +119,13 @@ def _rows(profile: Mapping[str, Any]) -> Iterator[str]:
     row = profile.get("row_s", 10)
     if 60 % row:
         yield f"row_s is {row}, which does not divide a minute: take 1, 2, 5, 10, 15, 20, 30 or 60"
-    for meter in profile["meters"]:
-        period = meter.get("period_ms", 0)
-        if period > 1000 * row:
-            yield (
-                f"meter {meter['id']}: period_ms is {period}, longer than a row of {row} s, so rows "
-                f"would come without a value: make it at most {1000 * row}"
-            )
+    primary = profile["meters"][0]
+    period = primary.get("period_ms", 0)
+    if period > 1000 * row:
+        yield (
+            f"meter {primary['id']}: period_ms is {period}, longer than a row of {row} s, so rows "
+            f"would come without a value: make it at most {1000 * row}"
+        )
 
 
 def _phases(profile: Mapping[str, Any]) -> Iterator[str]:

@@ -332,9 +332,9 @@ SLIPS: list[tuple[str, Change, str]] = [
     ("mv-sensor-24kv", lambda p: meter(p, 1).update(id="main"), "two meters are named 'main'"),
     ("home-60a-ct", lambda p: p.update(row_s=7), "row_s is 7, which does not divide a minute"),
     (
-        "mv-sensor-24kv",
-        lambda p: meter(p, 2).update(period_ms=20_000),
-        "meter terminal: period_ms is 20000, longer than a row of 10 s",
+        "pzem-100a",
+        lambda p: meter(p).update(period_ms=20_000),
+        "meter main: period_ms is 20000, longer than a row of 10 s",
     ),
     ("home-60a-ct", lambda p: p.update(phases=3), "it measures 1 of the profile's 3 phases"),
     (
