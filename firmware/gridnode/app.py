@@ -179,13 +179,15 @@ class App:
     def _watch(self, meter):
         """Say once when a meter stops giving values, and once when it is back."""
         reasons = meter.reading.quality.values()
-        faulty = "bus_fault" in reasons and "bus_fault"
-        if not faulty and meter.problem and "stale" in reasons:
-            faulty = "stale"
-        if faulty != self._faulty.get(meter.id, False) and (faulty or not reasons):
-            self._faulty[meter.id] = faulty
-            if faulty:
-                self.fault("meter " + meter.id, faulty, meter.problem, "set it up again until it answers")
+        told = self._faulty.get(meter.id)
+        fault = None
+        for reason in ("stale", "implausible", "bus_fault"):
+            if meter.problem and reason in reasons:
+                fault = reason
+        if fault != told and (fault or not reasons):
+            self._faulty[meter.id] = fault
+            if fault:
+                self.fault("meter " + meter.id, fault, meter.problem, "set it up again until it answers")
             else:
                 health.say("recovered", room="meter " + meter.id)
             self._due = True

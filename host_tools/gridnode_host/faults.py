@@ -120,6 +120,11 @@ _ADVICE = {
         "The meter answers, but with values that do not change: switch its supply off and on.",
         exit=Exit.REFUSED,
     ),
+    "implausible": Advice(
+        _MEASURE,
+        "The meter sends values that its place cannot have: check its wiring and the profile's ratings.",
+        exit=Exit.REFUSED,
+    ),
     "flash": Advice(
         "keep the energy totals",
         "Keep the node powered until it is repaired: its flash takes no more writes.",

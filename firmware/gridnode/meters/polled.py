@@ -62,6 +62,7 @@ class Polled:
             if self._down:
                 await self.configure()
                 self._down = False
+                self.problem = ""
                 self._set_up = time.ticks_ms()
             reading.clear()
             if self.settle_ms and time.ticks_diff(time.ticks_ms(), self._set_up) < self.settle_ms:
@@ -86,6 +87,7 @@ class Polled:
             self._down = self._down or fault == r.BUS_FAULT
         else:
             self._good = now
+            self.problem = ""
         return reading
 
     def _stuck(self):
