@@ -5,6 +5,7 @@ import gc
 
 from gridnode import reading as r
 from gridnode.meters import atm90e32 as atm
+from gridnode.meters.angle import lag
 from gridnode.setup import atm90e32 as setup
 from gridnode.setup import calibration
 
@@ -164,9 +165,10 @@ def test_phase_register():
 
 
 def test_angle_takes_its_side_from_the_reactive_power():
-    assert atm.angle(300, 1.0) == 30 and atm.angle(3300, 1.0) == 30
-    assert atm.angle(300, -1.0) == -30 and atm.angle(3300, -1.0) == -30
-    assert atm.angle(1800, 0.0) == 180 and atm.angle(0, -1.0) == 0 and atm.angle(3599, 1.0) == 0.1
+    assert lag(30, 1.0, 0) == lag(330, 1.0, 0) == lag(-30, 1.0, 0) == 30
+    assert lag(30, -1.0, 0) == lag(330, -1.0, 0) == -30
+    assert lag(180, 0.0, 0) == 180 and lag(0, -1.0, 0) == 0
+    assert lag(179, 1.0, 2) == -179 and lag(181, -1.0, -2) == 179 and lag(1, -1.0, 2) == 1
 
 
 def test_flags():

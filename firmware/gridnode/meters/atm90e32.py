@@ -8,6 +8,7 @@ import asyncio
 from micropython import const
 
 from gridnode import reading as r
+from gridnode.meters.angle import lag
 from gridnode.meters.polled import BusError, Polled
 
 _METER_EN = const(0x00)
@@ -59,15 +60,6 @@ def frame(address, value=None, out=None):
 def signed32(high, low):
     """Signed 32-bit power from its register pair."""
     return (high - 0x10000 if high & 0x8000 else high) << 16 | low
-
-
-def angle(tenths, reactive):
-    """Degrees by which the current lags, -180..180, from a register of 0..360 in 0.1 degree.
-
-    The documents do not say which of the two it counts from: the side is that of the reactive power.
-    """
-    degrees = min(tenths, 3600 - tenths) / 10
-    return -degrees if reactive < 0 else degrees
 
 
 def flags(state0, state1, phases=3):
@@ -285,8 +277,7 @@ class Meter(Polled):
         rest = self._rest[k]
         values["phase_angle"] = None
         if current > self._no_load:
-            lag = angle(self._read(_ANGLE + k), q) + rest
-            values["phase_angle"] = lag - 360 if lag > 180 else lag + 360 if lag < -180 else lag
+            values["phase_angle"] = lag(self._read(_ANGLE + k) / 10, q, rest)
         reading.rotate(at, rest)
         clipped_u = u >= _FULL_RMS or self._read(_U_PEAK + k) >= _FULL_SCALE
         clipped_i = i >= _FULL_RMS or self._read(_I_PEAK + k) >= _FULL_SCALE
