@@ -14,10 +14,10 @@ ARGS ?=
 export BROKER MICROPYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench lint build wheel lock clean
+.PHONY: help venv demo test bench accuracy events lint build wheel lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 # The stamp holds the place and the lock file that .venv was made from.
 venv: ## Make .venv from requirements.lock, if that has changed
@@ -40,9 +40,17 @@ test: lint ## Run all checks and tests: ARGS="tests/host -k certs" MICROPYTHON=â
 	@echo "Running the tests: host, device (inside the MicroPython VM) and virtual rig"
 	@$(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
 
-bench: venv ## Measure accuracy, speed and memory, print a table and JSON: CLONE=1
-	@echo "Measuring accuracy, speed and memory on the virtual bench"
+bench: venv ## Measure start, speed and memory, print a table and JSON: CLONE=1
+	@echo "Measuring start, speed and memory on the virtual bench"
 	@$(BIN)/gridnode bench $(if $(CLONE),--clone)
+
+accuracy: venv ## Measure every front end against truth: table, JSON and plots in build/accuracy
+	@echo "Measuring the accuracy of every front end on the virtual bench (some 20 minutes)"
+	@$(BIN)/gridnode bench accuracy
+
+events: venv ## Count found and false supply events: table, JSON and plots in build/events
+	@echo "Counting supply events on the virtual bench (some 20 minutes)"
+	@$(BIN)/gridnode bench events
 
 lint: venv ## Check style and types of host tools and firmware
 	@echo "Checking style and types"

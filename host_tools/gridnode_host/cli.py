@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -374,8 +375,22 @@ def demo(
         raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
 
 
-@app.command(epilog=_epilog("gridnode bench --json"))
+class Subject(StrEnum):
+    """What `bench` can measure."""
+
+    startup = "startup"
+    cost = "cost"
+    memory = "memory"
+    accuracy = "accuracy"
+    events = "events"
+
+
+@app.command(epilog=_epilog("gridnode bench accuracy"))
 def bench(
+    subjects: Annotated[
+        list[Subject] | None,
+        typer.Argument(help="What to measure; default: startup, cost and memory."),
+    ] = None,
     clone: Annotated[
         bool,
         typer.Option(
@@ -384,7 +399,10 @@ def bench(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy, speed and memory on the virtual bench."""
+    """Measure accuracy, events, speed and memory on the virtual bench.
+
+    Accuracy and events take many minutes. Tables, JSON and plots go to the folder build.
+    """
     with _verb(as_json) as out:
         work = _bench_room("figures")
-        raise typer.Exit(work.run(out, clone=clone))
+        raise typer.Exit(work.run(out, [s.value for s in subjects or ()], clone=clone))

@@ -153,7 +153,7 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
                 cert, key = certs.new_node(authority, plan.thing)
         files = {path: _compact(content) for path, content in documents.items()}
         files |= {CA_DER: ca or authority.der.read_bytes(), CERT_DER: cert, KEY_DER: key}
-        _install(node, files, out)
+        install(node, files, out)
         certs.store_node(plan.certs_dir, plan.thing, cert, key if plan.keep_keys else None)
         where = "is kept on this machine as well" if plan.keep_keys else "is on the node only"
         out.event("key", f"      the node's private key {where}", kept=plan.keep_keys)
@@ -179,7 +179,8 @@ def _check_interval(config: dict[str, Any], profile: dict[str, Any]) -> None:
         )
 
 
-def _install(node: Node, files: dict[str, bytes], out: Output) -> None:
+def install(node: Node, files: dict[str, bytes], out: Output) -> None:
+    """Stop the application and give the node all files or none; it checks them itself."""
     hashes = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     with out.step("stop the application"):
         node.stop()

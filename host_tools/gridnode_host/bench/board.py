@@ -67,6 +67,11 @@ class Board:
         """Return the node's time of day (Unix ns) at a rig time (ns)."""
         return rig_ns + self._rtc_ns
 
+    def set_clock(self) -> None:
+        """Set the node's time of day right, as its time server would."""
+        self._rtc_ns = 0
+        self.on_clock_set()
+
     def wdt_left_s(self) -> float | None:
         """Return the real seconds until the watchdog bites, or None while it is off."""
         with self._wdt_lock:

@@ -1,7 +1,7 @@
 """`gridnode bench`: the figures of the product, measured on the virtual bench.
 
-Subjects: accuracy against truth, cost of measuring, memory, time to the first shadow. Each is a
-table with its limits; everything also goes to `build/bench.json`.
+Subjects: accuracy against truth, supply events, cost of measuring, memory, time to the first
+shadow. Each is a table or more with its limits; everything also goes to files below `build`.
 """
 
 from __future__ import annotations
@@ -9,53 +9,79 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gridnode_host import build, resources
-from gridnode_host.bench.figures import accuracy, cost, memory, startup
-from gridnode_host.bench.figures.tables import Table, store
+from gridnode_host.bench.figures import accuracy, cost, memory, plots, startup
+from gridnode_host.bench.figures.tables import Table, folder, store
 from gridnode_host.errors import Exit
 from gridnode_host.output import Output
 
-__all__ = ["run"]
+__all__ = ["SHORT", "SUBJECTS", "run"]
+
+_NODES = ("home-60a-ct", "feeder-200a")
+"""Profiles whose nodes are started and watched: one that samples, one with a chip."""
 
 
-def run(out: Output, *, clone: bool = False) -> int:
-    """Measure everything, print the tables, return the exit code: INTERNAL if a limit is missed.
+def run(out: Output, subjects: Sequence[str] = (), *, clone: bool = False) -> int:
+    """Measure the subjects (none: the short ones), return INTERNAL if a limit is missed.
 
-    `clone` adds the run from a clean clone.
+    `clone` adds the start from a clean clone.
     """
     began = time.monotonic()
-    vm = build.micropython()
     with out.step("compile the firmware"):
-        for arch in {build.vm_arch(vm), memory.CHIP}:
+        for arch in {build.vm_arch(build.micropython()), memory.CHIP}:
             resources.image_dir(arch)
-    tables = [_startup(out, clone)]
-    with out.step("cost of measuring"):
-        tables += [cost.kernel(), cost.allocation(accuracy.PROFILES)]
-    with out.step("memory of running nodes") as progress:
-        found = memory.observe(accuracy.PROFILES, progress)
-    tables += [memory.heap(found), memory.rooms(found)]
+    tables: list[Table] = []
+    for subject in subjects or SHORT:
+        tables += _startup(out, clone) if subject == "startup" else SUBJECTS[subject](out)
+    return _tell(out, tables, subjects[0] if len(subjects) == 1 else "bench", began)
+
+
+def _accuracy(out: Output) -> list[Table]:
     with out.step("accuracy against truth") as progress:
-        tables.insert(0, accuracy.table(accuracy.campaign(progress)))
-    return _tell(out, tables, began)
+        results = accuracy.campaign(progress)
+    plots.accuracy(results, folder("accuracy"))
+    return [accuracy.table(results)]
 
 
-def _startup(out: Output, clone: bool) -> Table:
+def _cost(out: Output) -> list[Table]:
+    with out.step("cost of measuring"):
+        return [cost.kernel(), cost.allocation(_NODES)]
+
+
+def _memory(out: Output) -> list[Table]:
+    with out.step("memory of running nodes") as progress:
+        found = memory.observe(_NODES, progress)
+    return [memory.heap(found), memory.rooms(found)]
+
+
+def _startup(out: Output, clone: bool = False) -> list[Table]:
     rows = []
-    for name in accuracy.PROFILES:
+    for name in _NODES:
         with out.step(f"time to the first shadow, {name}"):
             rows.append(startup.start(name))
     if clone:
         with out.step("time to the first shadow, clean clone"):
             rows.append(startup.clone())
-    return startup.table(rows)
+    return [startup.table(rows)]
 
 
-def _tell(out: Output, tables: list[Table], began: float) -> int:
+SUBJECTS: dict[str, Callable[[Output], list[Table]]] = {
+    "startup": _startup,
+    "cost": _cost,
+    "memory": _memory,
+    "accuracy": _accuracy,
+}
+SHORT = ("startup", "cost", "memory")
+"""What is measured when no subject is named: minutes in all."""
+
+
+def _tell(out: Output, tables: list[Table], name: str, began: float) -> int:
     width = out.console.width
     if not out.console.is_terminal:
-        out.console.width = max(width, 180)  # a log is not narrowed to a terminal's 80 columns
+        out.console.width = max(width, 240)  # a log is not narrowed to a terminal's 80 columns
     for table in tables:
         table.show(out)
     took = round(time.monotonic() - began)
@@ -64,7 +90,7 @@ def _tell(out: Output, tables: list[Table], began: float) -> int:
         "seconds": took,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
     }
-    path = store(tables, facts)
+    path = store(tables, facts, name)
     missed = [table.name for table in tables if not table.ok]
     if missed:
         text = f"\nLimits missed: {', '.join(missed)}. All figures: {path}"

@@ -1,36 +1,25 @@
-"""Accuracy against truth: real nodes on the bench physics, jobs side by side in processes.
+"""Accuracy against truth: the real firmware of a node on the bench physics, for each front end.
 
-Each job is a bench of its own with one node, on warped time. A process each, since sampling the
-physics for one node keeps a core busy.
+Each job is a node of its own on a clock that it steps itself; jobs run side by side.
 """
 
 from __future__ import annotations
 
-import copyreg
-import json
-import multiprocessing
-import os
-import queue
-import signal
-import time
+import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from gridnode_host import resources
-from gridnode_host.bench.figures.points import LOADS, READINGS, Json, Point, Result, points, room
+from gridnode_host.bench.figures import front_ends, workers
+from gridnode_host.bench.figures.front_ends import FRONT_ENDS, FrontEnd
+from gridnode_host.bench.figures.judge import Result
+from gridnode_host.bench.figures.points import LOADS, READINGS, Point, points
 from gridnode_host.bench.figures.tables import Table
-from gridnode_host.bench.rig import Rig, RigNode
-from gridnode_host.errors import GridnodeError
+from gridnode_host.bench.solo import Solo
 
-PROFILES = ("home-60a-ct", "feeder-200a")
-
-_RATE = {"ct": 12, "atm90e32": 16}
-_COVERAGE = 0.6  # a row that has seen less does not count, and time is slowed down
-_PATIENCE = 5  # rows between two looks at the rate
-_SETTLE_S = 1.0  # rig seconds from a change of load to the first row that counts
-_SILENCE_S = 60.0  # real seconds
+_FIRST_S = 6.0  # from a node's start to the first point
+_TAIL_S = 0.5  # the block in which a row ends belongs to it
+_SPEED = {"ct": 18.0}  # node seconds per second on the machine this was written on
+_USUAL_SPEED = 40.0
 
 
 @dataclass(frozen=True)
@@ -39,206 +28,110 @@ class Job:
 
     profile: str
     row_s: int
-    rate: int
     points: tuple[Point, ...]
 
+    @property
+    def length_s(self) -> float:
+        """Node seconds that it takes."""
+        return self.row_s * sum(point.readings for point in self.points)
 
-def jobs(readings: int = READINGS) -> list[Job]:
+
+def jobs(readings: int = READINGS, chosen: Sequence[FrontEnd] = FRONT_ENDS) -> list[Job]:
     """The whole campaign, the longest job first."""
     found = []
-    for name in PROFILES:
-        profile = resources.profile(name)
-        driver = profile["meters"][0]["driver"]
+    for front_end in chosen:
+        profile = front_end.resolved()
+        rating, room = float(profile["rating"]["current"]), front_ends.room(profile)
         groups: dict[tuple[int, str], list[Point]] = {}
-        for point in points(profile, readings):
-            row_s = _row_s(driver, point)
-            group = point.load.name if row_s > 1 else ""  # long ones share the work
+        for point in points(rating, room, readings):
+            row_s = _row_s(front_end, profile["meters"][0]["driver"], point)
+            group = point.load.name if row_s > 2 else ""  # long ones share the work
             groups.setdefault((row_s, group), []).append(point)
-        found += [
-            Job(name, row_s, _RATE[driver], tuple(chosen)) for (row_s, _), chosen in groups.items()
-        ]
-    return sorted(found, key=lambda j: -j.row_s * len(j.points) / j.rate)
+        found += [Job(front_end.profile, row_s, tuple(g)) for (row_s, _), g in groups.items()]
+    return sorted(found, key=lambda job: -job.length_s / _speed(job))
 
 
-def _row_s(driver: str, point: Point) -> int:
+def _speed(job: Job) -> float:
+    driver = front_ends.find(job.profile).resolved()["meters"][0]["driver"]
+    return _SPEED.get(driver, _USUAL_SPEED)
+
+
+def _row_s(front_end: FrontEnd, driver: str, point: Point) -> int:
     """Length of a reading in s: long where the converter's noise asks for the average.
 
     At 5 % of 60 A a block of 200 ms has a spread of 0.3 % from 5 mV of noise on 33 mV.
     """
-    if driver != "ct" or point.load.harmonics or point.share > 10:
-        return 1
+    if driver != "ct" or point.share > 10:
+        return math.ceil(front_end.period_s)
     return 10 if point.share <= 5 else 2
 
 
-def measure(job: Job, step: Callable[[], None], **rig: Any) -> list[Result]:
-    """Run a job on a bench of its own; `step` is called once per reading and may raise.
+def measure(job: Job, step: Callable[[], None] = lambda: None, *, seed: int = 0) -> list[Result]:
+    """Run a job on a node of its own; `step` is called once per reading and may raise.
 
-    `rig` overrides settings of the bench. Raises TimeoutError when the node falls silent.
+    Everything is laid out in rig time before the node starts. Raises TimeoutError when the node
+    falls silent.
     """
-    profile = {**resources.profile(job.profile), "row_s": job.row_s, "limits": {}}
-    settings: Json = {"ideal": True, "interval_s": job.row_s, **rig}
-    with Rig.virtual(nodes=1, profile=profile, **settings) as bench:
-        node = bench.nodes[0]
-        reports: queue.SimpleQueue[Json] = queue.SimpleQueue()
-        node.on_line(lambda line: _collect(line, reports))
-        pace = _Pace(bench, job.rate)
-        try:
-            return [
-                _at(point, bench, node, job.row_s, pace, reports, step) for point in job.points
-            ]
-        finally:
-            bench.clock.warp(1)
-
-
-def _collect(line: str, reports: queue.SimpleQueue[Json]) -> None:
-    if '"event":"report"' in line:
-        try:
-            reports.put(json.loads(line)["reported"])
-        except (ValueError, KeyError):
-            pass  # a line that a restart has cut
-
-
-class _Pace:
-    """The rate of rig time: as fast as this machine keeps up with."""
-
-    def __init__(self, bench: Rig, rate: int) -> None:
-        self._clock = bench.clock
-        self._rate = rate
-        self._rows = 0
-        self._clock.warp(rate)
-
-    def judge(self, coverage: float) -> bool:
-        """Whether a row with this coverage counts; slows down when rows have missed too much."""
-        self._rows += 1
-        if coverage >= _COVERAGE or self._rate == 1:
-            return True
-        if self._rows >= _PATIENCE:
-            self._rows = 0
-            self._rate = max(1, self._rate * 3 // 4)
-            self._clock.warp(self._rate)
-        return False
-
-
-def _at(
-    point: Point,
-    bench: Rig,
-    node: RigNode,
-    row_s: int,
-    pace: _Pace,
-    reports: queue.SimpleQueue[Json],
-    step: Callable[[], None],
-) -> Result:
-    point.apply(node.circuit, node.rating)
-    since = bench.clock.now() + _SETTLE_S
-    truth = node.circuit.truth()
-    result = Result(point)
-    while result.readings < point.readings:
-        try:
-            reported = reports.get(timeout=_SILENCE_S)
-        except queue.Empty:
-            raise TimeoutError(f"{node.profile_name} has not reported for a minute") from None
-        if reported["timestamp"] - row_s < since:
-            continue
-        if pace.judge(reported.get("coverage") or 0.0):
-            result.add(reported, truth)
-            step()
-    return result
-
-
-# -- side by side ------------------------------------------------------------------------------
-
-_shared: dict[str, Any] = {}
-
-# an error with fields of its own crosses from a worker with all of them
-copyreg.pickle(GridnodeError, lambda e: (GridnodeError, (e.step, e.cause, e.action, e.exit)))
-
-
-def _adopt(done: Any, stop: Any) -> None:
-    """Initialise a worker; the parent passes a Ctrl-C on, so that benches are cleared away."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _shared.update(done=done, stop=stop, parent=os.getppid())
-
-
-def _work(job: Job) -> list[Result]:
-    def orphan() -> bool:
-        return bool(os.getppid() != _shared["parent"])
-
-    def step() -> None:
-        if _shared["stop"].is_set() or orphan():
-            raise InterruptedError("stopped")
-        _shared["done"].put(1)
-
-    try:
-        return measure(job, step)
-    except InterruptedError:
-        if orphan():
-            os._exit(1)  # the bench is cleared away, and nobody waits for an answer
-        raise
+    front_end = front_ends.find(job.profile)
+    profile = {**front_end.resolved(), "row_s": job.row_s, "limits": {}}
+    rating, row_s = float(profile["rating"]["current"]), job.row_s
+    with Solo(profile, interval_s=row_s, seed=seed) as solo:
+        found: list[Result] = []
+        results: dict[float, Result] = {}  # by the rig time at which a report ends
+        begin = solo.clock.now() + _FIRST_S
+        for point in job.points:
+            point.apply(solo.circuit, rating, begin)
+            first = row_s * math.ceil((begin + front_end.settle_s) / row_s)
+            result = Result(front_end, point, solo.circuit.truth(first))
+            ends = [first + row_s * (k + 1) for k in range(point.readings)]
+            results.update((end, result) for end in ends)
+            found.append(result)
+            begin = ends[-1] + _TAIL_S
+        solo.start()
+        for reported in solo.reports(ends[-1]):
+            end = reported["timestamp"]
+            if end in results:  # a second one of that time comes out of turn
+                results.pop(end).add(reported)
+                step()
+    return found
 
 
 def campaign(
     progress: Callable[[int, int], None], work: Sequence[Job] | None = None
 ) -> list[tuple[Job, Result]]:
-    """Run all jobs, as many at a time as there are processors; results in the order of points."""
+    """Run all jobs side by side; results in the order of the table."""
     work = jobs() if work is None else work
     total = sum(point.readings for job in work for point in job.points)
-    context = multiprocessing.get_context("spawn")
-    done, stop = context.Queue(), context.Event()
-    workers = min(len(work), os.cpu_count() or 1)
-    count = told = 0
-    with ProcessPoolExecutor(workers, context, _adopt, (done, stop)) as pool:
-        running = [pool.submit(_work, job) for job in work]
-        try:
-            while not all(one.done() for one in running):
-                if any(one.done() and one.exception() for one in running):
-                    break
-                time.sleep(0.2)
-                while not done.empty():
-                    count += done.get()
-                if 100 * count // total > told:
-                    told = 100 * count // total
-                    progress(count, total)
-        finally:
-            stop.set()
-            for one in running:
-                one.cancel()
-        failed = [one.exception() for one in running if not one.cancelled()]
-        for error in failed:
-            if error is not None and not isinstance(error, InterruptedError):
-                raise error
-        results = [one.result() for one in running]
-    pairs = [(job, r) for job, found in zip(work, results, strict=True) for r in found]
-    return sorted(pairs, key=lambda pair: _place(*pair))
+    found = workers.run(measure, work, total, progress)
+    pairs = [(job, r) for job, results in zip(work, found, strict=True) for r in results]
+    return sorted(pairs, key=lambda pair: _place(pair[1]))
 
 
-def _place(job: Job, result: Result) -> tuple[float, ...]:
-    """Place in the table: front end, frequency apart, share, load."""
+def _place(result: Result) -> tuple[float, ...]:
+    """Place in the table: front end, frequency apart, load, share."""
     point = result.point
-    front_end = PROFILES.index(job.profile)
-    return front_end, point.frequency != 50.0, point.share, LOADS.index(point.load)
+    front_end = FRONT_ENDS.index(result.front_end)
+    return front_end, point.frequency != 50.0, LOADS.index(point.load), point.share
 
 
 def table(results: Sequence[tuple[Job, Result]]) -> Table:
     """The table of a campaign."""
     rows = []
     for job, result in results:
-        rating = float(resources.profile(job.profile)["rating"]["current"])
-        rows.append(result.row(job.profile, rating, job.row_s))
-    rooms = ", ".join(f"{name} {room(resources.profile(name)):.0f} A" for name in PROFILES)
+        rating = float(result.front_end.resolved()["rating"]["current"])
+        rows.append(result.row(rating, job.row_s))
+    sources = [f"{f.profile}: {f.source}." for f in FRONT_ENDS if f.source]
     return Table(
         "accuracy",
-        "Accuracy against truth: worst of the readings (limits V/I/P/f)",
+        "Accuracy against truth: worst error of the readings of each point, and its limit",
         [
             "Real firmware in the VM on the bench physics, parts at their design values, exact "
-            "calibration, converter noise 5 mV rms; alarms off.",
-            "A reading is one report over one row: 10 s (the default) for the clamp with a sine at "
-            "5 %, 2 s at 10 %, else 1 s, harder than the default. Three phases: the worst of the "
-            "phases and the totals.",
-            "cover: smallest share of the mains cycles that a reading has seen, under warp. One that has "
-            f"seen less than {_COVERAGE} does not count, whatever it reads, and time is slowed down.",
-            f"Pulses: capacitor-input supply scaled to THD 100 %, odd harmonics to the 21st. Peaks "
-            f"that fit: {rooms}; where pulses do not, the point is saturated and the shape "
-            f"with the lowest peak (fundamental + equal 3rd) stands in.",
+            "calibration, converter noise 5 mV rms; alarms off; 230 V.",
+            "A reading is one report over one row. Clamps: 10 s (the default) up to 5 % of the "
+            "rated current, 2 s at 10 %, else 1 s, harder than the default. Three phases: the "
+            "worst of the phases and the totals. Harmonics in % of the fundamental.",
+            "Limits of I and P from 5 % of the rated current on. Where the step in which a device "
+            "tells a value is coarser, the step is the limit. Steps: " + " ".join(sources),
         ],
         rows,
     )

@@ -1,9 +1,9 @@
-"""Accuracy points, their limits, and the judgement of what a node reports at them."""
+"""Accuracy points and their limits: loads, shares of the rated current, frequencies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,36 +11,38 @@ import numpy as np
 
 from gridnode_host.bench import shapes
 
-Json = dict[str, Any]
-
-SHARES = (5, 10, 20, 50, 100)
+VOLTAGE = 230.0
+SHARES = (2, 5, 10, 20, 50, 100, 120)
+FEW_SHARES = (5, 20, 50, 100)
 FREQUENCIES = (45.0, 60.0, 65.0)  # beside the 50 Hz of all other points
 READINGS = 100
-_REFUSALS = 10  # readings of a point that has no value to be accurate with
+REFUSALS = 10  # readings of a point that has no value to be accurate with
 
+# Limits with ideal gains: % of the true value, mHz, % of the fundamental. Those of current,
+# power and its harmonics hold from this share of the rated current on.
+FROM_SHARE = 5
+LIMITS = {"voltage": 0.2, "current": 0.2, "frequency": 10.0, "harmonics": 0.5}
+POWER_LIMIT = 0.5
+POWER_LIMIT_LAGGING = 1.0  # at PF 0.5
 
-@dataclass(frozen=True)
-class Limits:
-    """Largest errors: voltage, current, power in % of the true value, frequency in mHz."""
-
-    voltage: float | None = 0.3
-    current: float | None = 0.3
-    power: float | None = 0.5
-    frequency: float | None = 20.0
+# A peak this close to the end of a converter's range may be refused or measured.
+_EDGE = (0.95, 1.03)
 
 
 @dataclass(frozen=True)
 class Load:
-    """Shape of a current: lag of its fundamental in degrees, harmonics, limits that hold for it."""
+    """Shape of a current and of its supply; `phase_deg` is the lag of the fundamental."""
 
     name: str
-    phase_deg: float
-    harmonics: shapes.Harmonics
-    limits: Limits
+    phase_deg: float = 0.0
+    harmonics: shapes.Harmonics = field(default_factory=dict)
+    voltage_harmonics: shapes.Harmonics = field(default_factory=dict)
+    noise_v: float = 0.0
+    power_limit: float = POWER_LIMIT
 
     @property
     def crest(self) -> float:
-        """Peak over rms."""
+        """Peak over rms of the current."""
         angle = np.linspace(0.0, 2 * np.pi, 7200, endpoint=False)
         wave = np.sin(angle)
         for order, (ratio, degrees) in self.harmonics.items():
@@ -48,154 +50,71 @@ class Load:
         return float(np.abs(wave).max() / np.sqrt(np.mean(wave**2)))
 
 
-def _pulse() -> shapes.Shape:
-    """Capacitor-input supply, scaled to a THD of 100 %."""
-    lag, harmonics = shapes.smps()
-    scale = 100.0 / shapes.thd(harmonics)
-    return lag, {order: (ratio * scale, degrees) for order, (ratio, degrees) in harmonics.items()}
+_SLIGHT = {3: (0.01, 20.0), 5: (0.03, 180.0), 7: (0.01, 40.0), 11: (0.005, 0.0)}
 
-
-_DISTORTED = Limits(current=1.0, power=None)
-SINE = Load("sine, PF 1", 0.0, {}, Limits())
-LAGGING = Load("sine, PF 0.5 lagging", 60.0, {}, Limits(power=1.0))
-PULSE = Load("THD 100 %, pulses", *_pulse(), _DISTORTED)
-FLAT = Load("THD 100 %, 3rd harmonic", 0.0, {3: (1.0, 0.0)}, _DISTORTED)
-LOADS = (SINE, LAGGING, PULSE, FLAT)
+SINE = Load("sine, PF 1")
+LAGGING = Load("sine, PF 0.5 lagging", 60.0, power_limit=POWER_LIMIT_LAGGING)
+LEADING = Load("sine, PF 0.8 leading", -math.degrees(math.acos(0.8)))
+SMPS = Load("SMPS, THD 112 %", *shapes.smps())
+DIMMER = Load("dimmer at 90 degrees", *shapes.dimmer())
+NOISY = Load(
+    "resistive, noisy distorted supply", 0.0, _SLIGHT, voltage_harmonics=_SLIGHT, noise_v=1.0
+)
+LOADS = (SINE, LAGGING, LEADING, SMPS, DIMMER, NOISY)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One load at a share of the rated current (%); `fits` is whether a converter can hold it."""
+    """One load at a share of the rated current (%).
 
-    share: float
+    `fits`: whether the converter holds it; None at the edge of its range.
+    """
+
     load: Load
+    share: float
     frequency: float = 50.0
-    fits: bool = True
+    fits: bool | None = True
     readings: int = READINGS
 
-    def apply(self, circuit: Any, rating: float) -> None:
-        """Set the mains of a node with the rated current `rating`, A."""
+    def apply(self, circuit: Any, rating: float, at: float) -> None:
+        """Set the mains of a node with the rated current `rating` (A) from a rig time on."""
         circuit.set(
-            voltage=230.0,
+            voltage=VOLTAGE,
             current=rating * self.share / 100.0,
             phase_deg=self.load.phase_deg,
             harmonics=self.load.harmonics,
+            voltage_harmonics=self.load.voltage_harmonics,
+            noise_v=self.load.noise_v,
             frequency=self.frequency,
+            at=at,
         )
 
-
-def room(profile: Mapping[str, Any]) -> float:
-    """Largest peak current that the front end of a profile can hold, A."""
-    peaks = []
-    for meter in profile["meters"]:
-        for channel in meter["current"]:
-            mv_per_a = 1000.0 * channel["burden_ohm"] / channel["ratio"]
-            if meter["driver"] == "ct":
-                low, high = profile["board"]["adc"]["range_mv"]
-                bias = channel["bias_mv"]
-                peaks.append(min(bias - low, high - bias) / mv_per_a)
-            else:  # ATM90E32AS: 720 mV rms behind its amplifier
-                peaks.append(720.0 * math.sqrt(2.0) / meter.get("pga", 1) / mv_per_a)
-    return float(min(peaks))
+    def limit(self, name: str) -> float:
+        """Largest error of a value in the units of `LIMITS`."""
+        if name in ("voltage", "frequency", "harmonics_voltage"):
+            return LIMITS[name.partition("_")[0] if "harmonics" in name else name]
+        if self.share < FROM_SHARE:
+            return math.inf
+        if name == "power":
+            return self.load.power_limit
+        return LIMITS["harmonics" if "harmonics" in name else name]
 
 
-def points(profile: Mapping[str, Any], readings: int = READINGS) -> list[Point]:
-    """Every point of a profile: pulses where they fit, else the shape with the lowest peak too."""
-    rating, peak = profile["rating"]["current"], room(profile)
+def points(rating: float, room: float, readings: int = READINGS) -> list[Point]:
+    """Every point of a front end that holds peaks of `room` A."""
     found = []
-    for share in SHARES:
-        found += [Point(share, load, readings=readings) for load in (SINE, LAGGING)]
-        fits = PULSE.crest * rating * share / 100.0 < peak
-        few = min(readings, _REFUSALS)
-        found.append(Point(share, PULSE, fits=fits, readings=readings if fits else few))
-        if not fits:
-            found.append(Point(share, FLAT, readings=readings))
-    found += [Point(50, SINE, frequency, readings=readings) for frequency in FREQUENCIES]
+    for load, share, frequency in _grid():
+        peak = load.crest * rating * share / 100.0 / room
+        fits = None if _EDGE[0] < peak < _EDGE[1] else peak < 1.0
+        few = min(readings, REFUSALS)
+        found.append(Point(load, share, frequency, fits, few if fits is False else readings))
     return found
 
 
-@dataclass
-class Result:
-    """Worst errors of the readings of one point, |relative| in %, frequency in mHz."""
-
-    point: Point
-    readings: int = 0
-    missing: int = 0  # readings in which a value or the trust in it was missing
-    worst: dict[str, float] = field(default_factory=dict)
-    coverage: float = 1.0
-
-    def add(self, reported: Json, truth: Json) -> None:
-        """Judge one report: the flat values, and each phase where there are several."""
-        self.readings += 1
-        self.coverage = min(self.coverage, reported.get("coverage") or 0.0)
-        whole = not reported.get("quality")
-        for entry, true in _pairs(reported, truth):
-            for name in ("voltage", "current", "power", "frequency"):
-                if name not in true:
-                    continue  # the frequency is common to all phases
-                value = entry.get(name)
-                if value is None:
-                    whole = False
-                    continue
-                error = abs(value - true[name])
-                error = 1000.0 * error if name == "frequency" else 100.0 * error / abs(true[name])
-                self.worst[name] = max(self.worst.get(name, 0.0), error)
-        self.missing += not whole
-
-    def verdict(self) -> tuple[bool, str]:
-        """Whether the point is passed, and what there is to say.
-
-        A current that does not fit the converter has no value: each reading must say so.
-        """
-        if not self.point.fits:
-            refused = self.readings > 0 and self.missing == self.readings
-            return refused, "saturated, " + ("refused" if refused else "NOT NOTICED")
-        if self.readings < self.point.readings:
-            return False, "too few readings"
-        if self.missing:
-            return False, f"{self.missing} without value"
-        limits = self.point.load.limits
-        over = [name for name, value in self.worst.items() if value > (_limit(limits, name))]
-        return not over, ", ".join(over)
-
-    def row(self, front_end: str, rating: float, row_s: int) -> Json:
-        """The point's row in the table."""
-        ok, remark = self.verdict()
-        limits = self.point.load.limits
-        row: Json = {
-            "front end": front_end,
-            "load": self.point.load.name,
-            "%": self.point.share,
-            "A": round(rating * self.point.share / 100.0, 3),
-            "Hz": self.point.frequency,
-        }
-        for title, name, digits in _COLUMNS:
-            value = self.worst.get(name) if self.point.fits or not ok else None
-            row[title] = None if value is None else round(value, digits)
-        row["limits"] = "/".join(
-            "-" if limit is None else f"{limit:g}"
-            for limit in (limits.voltage, limits.current, limits.power, limits.frequency)
-        )
-        row["readings"] = f"{self.readings} x {row_s} s"
-        row["cover"] = round(self.coverage, 2)
-        row["ok"] = ok
-        row["remark"] = remark
-        return row
-
-
-_COLUMNS = (
-    ("V %", "voltage", 3),
-    ("I %", "current", 3),
-    ("P %", "power", 3),
-    ("f mHz", "frequency", 1),
-)
-
-
-def _limit(limits: Limits, name: str) -> float:
-    limit = getattr(limits, name)
-    return math.inf if limit is None else float(limit)
-
-
-def _pairs(reported: Json, truth: Json) -> list[tuple[Json, Json]]:
-    lines = [f"l{k}" for k in (1, 2, 3) if f"l{k}" in truth]
-    return [(reported, truth)] + [(reported.get(line) or {}, truth[line]) for line in lines]
+def _grid() -> Iterator[tuple[Load, float, float]]:
+    for load in (SINE, LAGGING, LEADING):
+        yield from ((load, share, 50.0) for share in SHARES)
+    for load in (SMPS, DIMMER, NOISY):
+        yield from ((load, share, 50.0) for share in FEW_SHARES)
+    for frequency in FREQUENCIES:
+        yield from ((load, 50, frequency) for load in (SINE, LAGGING))

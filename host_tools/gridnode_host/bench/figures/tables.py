@@ -50,16 +50,22 @@ def _readable(rows: list[Row]) -> list[Row]:
     ]
 
 
-def store(tables: Iterable[Table], facts: Mapping[str, Any]) -> Path:
-    """Write everything to `bench.json` in the build folder (a wheel: in the user's cache)."""
+def folder(name: str = "") -> Path:
+    """The folder of a subject's files, made if needed (a wheel: in the user's cache)."""
     root = resources.checkout()
     if root:
-        folder = root / "build"
+        path = root / "build" / name
     else:
         from platformdirs import user_cache_path
 
-        folder = user_cache_path("gridnode", appauthor=False)
-    folder.mkdir(parents=True, exist_ok=True)
+        path = user_cache_path("gridnode", appauthor=False) / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def store(tables: Iterable[Table], facts: Mapping[str, Any], name: str) -> Path:
+    """Write everything as JSON and as text to the folder `name`; returns the path of the JSON."""
+    tables = list(tables)
     document = {
         **facts,
         "subjects": {
@@ -67,6 +73,18 @@ def store(tables: Iterable[Table], facts: Mapping[str, Any]) -> Path:
             for t in tables
         },
     }
-    path = folder / "bench.json"
+    path = folder(name) / f"{name}.json"
     write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False).encode())
+    text = "\n\n".join(_text(table) for table in tables)
+    write_atomic(path.with_suffix(".txt"), f"{text}\n".encode())
     return path
+
+
+def _text(table: Table) -> str:
+    """A table in columns as wide as they need."""
+    rows = _readable(table.rows)
+    lines = [list(rows[0])] if rows else []
+    lines += [["" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([table.title, *(line.rstrip() for line in shown), *table.notes])

@@ -1,0 +1,146 @@
+"""The front ends that are measured: what each offers, its steps, and how much it can hold.
+
+Steps and ranges are those of the makers' documents; where a step is coarser than a limit of the
+campaign, the step is the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridnode_host import resources
+from gridnode_host.profile_ranges import mv_per_a
+
+Json = dict[str, Any]
+
+ALL = ("voltage", "current", "power", "frequency")
+_WAVEFORM = (*ALL, "harmonics_voltage", "harmonics_current")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Smallest difference that a device tells: fixed, or that of a value told as a period.
+
+    A value told as `counts / value` moves by `value² / counts` from one count to the next.
+    """
+
+    size: float = 0.0
+    counts: float = 0.0
+
+    def at(self, value: float) -> float:
+        return (self.counts and value * value / self.counts) or self.size
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """One profile of the campaign.
+
+    `steps` are by the report's names, in its units; `source` says where they are from. `offers`
+    are the judged names that a report must hold. `settle_s` is how long values may lag a change.
+    """
+
+    profile: str
+    title: str
+    offers: tuple[str, ...] = ALL
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    source: str = ""
+    settle_s: float = 3.0
+    period_s: float = 1.0
+    """Shortest reading that is judged: at least two of the meter's own."""
+
+    def resolved(self) -> Json:
+        """The profile with its board and maps."""
+        return resources.profile(self.profile)
+
+    def step(self, name: str, true: float) -> float:
+        """The device's step of a value, in the value's unit."""
+        return self.steps[name].at(true) if name in self.steps else 0.0
+
+
+FRONT_ENDS = (
+    FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM),
+    FrontEnd("home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM),
+    FrontEnd(
+        "feeder-200a",
+        "ATM90E32AS",
+        steps={"frequency": Step(0.01)},
+        source="46003B 5.5: Freq in 0.01 Hz",
+    ),
+    FrontEnd(
+        "plug-ade7953",
+        "ADE7953",
+        steps={"frequency": Step(counts=223_750.0)},
+        source="Rev B p. 33: f = 223750 / (Period + 1)",
+    ),
+    FrontEnd(
+        "plug-bl0942",
+        "BL0942",
+        steps={"frequency": Step(counts=1e6)},
+        source="V1.1 p. 14: f = 10^6 / FREQ",
+        period_s=2.0,
+    ),
+    FrontEnd(
+        "plug-cse7766",
+        "CSE7766",
+        ("voltage", "current", "power"),
+        steps={
+            "voltage": Step(counts=191_200.0),
+            "current": Step(counts=16_140.0),
+            "power": Step(counts=5_364_000.0),
+        },
+        source="values are coefficient / cycle, cycles in whole us; no frequency",
+        period_s=2.0,
+    ),
+    FrontEnd(
+        "pzem-100a",
+        "PZEM-004T v3",
+        steps={
+            "voltage": Step(0.1),
+            "current": Step(0.001),
+            "power": Step(0.1),
+            "frequency": Step(0.1),
+        },
+        source="V3.0 manual 2.3: registers in 0.1 V, 1 mA, 0.1 W, 0.1 Hz",
+        period_s=2.0,
+    ),
+    FrontEnd("rish-3430", "Rish Master 3430", settle_s=5.0, period_s=2.0),
+    FrontEnd("sdm120", "Eastron SDM120", settle_s=5.0, period_s=2.0),
+    FrontEnd("sdm630", "Eastron SDM630", settle_s=5.0, period_s=2.0),
+    FrontEnd("pump-ads1115", "ADS1115, RMS of one current", ("current",), period_s=2.0),
+)
+
+
+def find(profile: str) -> FrontEnd:
+    """The front end of a profile; raises KeyError."""
+    return {front_end.profile: front_end for front_end in FRONT_ENDS}[profile]
+
+
+def room(profile: Mapping[str, Any]) -> float:
+    """Largest peak current that the front end of a profile can hold, A."""
+    meter = profile["meters"][0]
+    peaks = []
+    for channel in meter.get("current", ()):
+        peaks.append(_full_scale_mv(profile, meter, channel) / mv_per_a(channel))
+    return min(peaks, default=math.inf)
+
+
+def _full_scale_mv(profile: Mapping[str, Any], meter: Json, channel: Json) -> float:
+    """Peak at the converter's pin, mV."""
+    driver, gain = meter["driver"], float(meter.get("pga", 1))
+    if driver == "ct":
+        low, high = profile["board"]["adc"]["range_mv"]
+        return float(min(channel["bias_mv"] - low, high - channel["bias_mv"]))
+    if driver == "atm90e32":
+        return 720.0 * math.sqrt(2.0) / gain
+    if driver == "ade7953":
+        return 500.0 / gain
+    if driver == "bl0942":
+        return 42.0
+    if driver == "cse7766":
+        return 43.75
+    if driver == "ads1115":
+        return float(1000.0 * channel["gain_v"])
+    return math.inf

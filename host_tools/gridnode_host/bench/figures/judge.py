@@ -1,0 +1,140 @@
+"""The judgement of what a node reports at a point of the campaign."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridnode_host.bench.figures.front_ends import FrontEnd
+from gridnode_host.bench.figures.points import Load, Point
+
+Json = dict[str, Any]
+
+# name -> (title of the column, title of its limit, unit of a step, digits)
+_COLUMNS = {
+    "voltage": ("V %", "V", 3),
+    "current": ("I %", "A", 3),
+    "power": ("P %", "W", 3),
+    "frequency": ("f mHz", "Hz", 1),
+    "harmonics_voltage": ("Vh %", "%", 2),
+    "harmonics_current": ("Ih %", "%", 2),
+}
+
+
+@dataclass
+class Result:
+    """Worst errors of the readings of one point: % of the true value, mHz, % of fundamental."""
+
+    front_end: FrontEnd
+    point: Point
+    truth: Json
+    readings: int = 0
+    refused: int = 0  # readings that said `saturated`
+    missing: int = 0  # readings without a value, or without trust in it for another reason
+    worst: dict[str, float] = field(default_factory=dict)
+    coverage: float = 1.0
+    bounds: dict[str, float] = field(default_factory=dict)
+    """Limits of the point: the campaign's, or the device's step where that is coarser."""
+    stepped: dict[str, float] = field(default_factory=dict)
+    """Steps that are limits, in the value's unit."""
+
+    def __post_init__(self) -> None:
+        for name in self.front_end.offers:
+            limit, true = self.point.limit(name), self._typical(name)
+            step = self.front_end.step(name, true)
+            error = 1000.0 * step if name == "frequency" else 100.0 * step / true
+            self.bounds[name] = max(limit, error)
+            if error > limit:
+                self.stepped[name] = step
+
+    def _typical(self, name: str) -> float:
+        """The true value, of one phase where there are several; 1 for what is no single value."""
+        return float(self.truth.get("l1", {}).get(name) or self.truth.get(name) or 1.0)
+
+    def add(self, reported: Json) -> None:
+        """Judge one report: the flat values, and each phase where there are several."""
+        self.readings += 1
+        self.coverage = min(self.coverage, reported.get("coverage") or 0.0)
+        reasons = set((reported.get("quality") or {}).values())
+        if "saturated" in reasons:
+            self.refused += 1
+            return
+        whole = not reasons
+        for name in self.front_end.offers:
+            errors = list(_errors(name, reported, self.truth, self.point.load))
+            whole = whole and bool(errors) and None not in errors
+            for error in errors:
+                if error is not None:
+                    self.worst[name] = max(self.worst.get(name, 0.0), error)
+        self.missing += not whole
+
+    def verdict(self) -> tuple[bool, str]:
+        """Whether the point is passed, and what there is to say.
+
+        A current that does not fit the converter has no value: each reading must say so.
+        """
+        fits = self.point.fits
+        if self.readings < self.point.readings:
+            return False, "too few readings"
+        if fits is False or (fits is None and self.refused):
+            refused = self.refused == self.readings
+            return refused, "saturated, " + ("refused" if refused else "NOT NOTICED")
+        if self.refused:
+            return False, f"{self.refused} saturated"
+        if self.missing:
+            return False, f"{self.missing} without value"
+        over = [name for name, error in self.worst.items() if error > self.bounds[name]]
+        if over:
+            return False, "over: " + ", ".join(over)
+        steps = [f"{_COLUMNS[name][1]} {step:.2g}" for name, step in self.stepped.items()]
+        return True, "step of the chip: " + ", ".join(steps) if steps else ""
+
+    def row(self, rating: float, row_s: int) -> Json:
+        """The point's row in the table."""
+        ok, remark = self.verdict()
+        point = self.point
+        row: Json = {
+            "front end": self.front_end.profile,
+            "load": point.load.name,
+            "%": point.share,
+            "A": round(rating * point.share / 100.0, 3),
+            "Hz": point.frequency,
+        }
+        shown = self.refused < self.readings
+        for name, (title, _, digits) in _COLUMNS.items():
+            error = self.worst.get(name) if shown else None
+            row[title] = None if error is None else round(error, digits)
+            bound = self.bounds.get(name, math.inf)
+            row[title + " limit"] = None if math.isinf(bound) else round(bound, 2)
+        row["readings"] = f"{self.readings} x {row_s} s"
+        row["cover"] = round(self.coverage, 2)
+        row["ok"] = ok
+        row["remark"] = remark
+        return row
+
+
+def _errors(name: str, reported: Json, truth: Json, load: Load) -> Iterator[float | None]:
+    """Errors of one value in all entries of a report; None where a value is missing."""
+    if name.startswith("harmonics"):
+        yield from _harmonics(name, reported, load)
+        return
+    lines = [f"l{k}" for k in (1, 2, 3) if f"l{k}" in truth and name in truth[f"l{k}"]]
+    pairs = [(reported, truth)] + [(reported.get(line) or {}, truth[line]) for line in lines]
+    for entry, true in pairs:
+        value = entry.get(name)
+        if value is None:
+            yield None
+        elif name == "frequency":
+            yield 1000.0 * abs(value - true[name])
+        else:
+            yield 100.0 * abs(value - true[name]) / abs(true[name])
+
+
+def _harmonics(name: str, reported: Json, load: Load) -> Iterator[float]:
+    """Errors of the harmonics of every entry that tells them, from the second order on."""
+    lines = load.voltage_harmonics if name == "harmonics_voltage" else load.harmonics
+    for entry in (reported, *(reported.get(f"l{k}") or {} for k in (1, 2, 3))):
+        for order, value in enumerate(entry.get(name) or (), 2):
+            yield abs(value - 100.0 * lines.get(order, (0.0, 0.0))[0])

@@ -1,0 +1,55 @@
+"""Plots of the figures, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot
+
+from gridnode_host.bench.figures.judge import Result
+from gridnode_host.bench.figures.points import LOADS
+
+_ACCURACY = {"voltage": "V, %", "current": "I, %", "power": "P, %", "frequency": "f, mHz"}
+_FLOOR = 1e-3  # a worst error of nothing has no place on a logarithmic axis
+
+
+def accuracy(results: Sequence[tuple[Any, Result]], folder: Path) -> list[Path]:
+    """Draw the worst errors over the load, one file per front end; returns their paths."""
+    found: dict[str, list[Result]] = {}
+    for _, result in results:
+        found.setdefault(result.front_end.profile, []).append(result)
+    return [_front_end(name, chosen, folder) for name, chosen in found.items()]
+
+
+def _front_end(name: str, results: list[Result], folder: Path) -> Path:
+    offers = [one for one in _ACCURACY if one in results[0].front_end.offers]
+    figure, axes = pyplot.subplots(
+        1, len(offers), figsize=(4.2 * len(offers), 4.0), squeeze=False, layout="constrained"
+    )
+    for axis, quantity in zip(axes[0], offers, strict=True):
+        for load in LOADS:
+            shown = [
+                (r.point.share, max(r.worst[quantity], _FLOOR), r.bounds[quantity])
+                for r in results
+                if r.point.load == load and r.point.frequency == 50.0 and quantity in r.worst
+            ]
+            if not shown:
+                continue
+            shares, worst, bounds = zip(*sorted(shown), strict=True)
+            (line,) = axis.plot(shares, worst, marker="o", markersize=3, label=load.name)
+            axis.plot(shares, bounds, color=line.get_color(), linestyle=":", linewidth=0.8)
+        axis.set(xscale="log", yscale="log", title=_ACCURACY[quantity])
+        axis.set_xlabel("% of rated current")
+        axis.grid(visible=True, which="both", linewidth=0.3)
+    axes[0][0].legend(fontsize=7)
+    figure.suptitle(f"{name} ({results[0].front_end.title}): worst errors, limits dotted")
+    path = folder / f"{name}.svg"
+    figure.savefig(path)
+    pyplot.close(figure)
+    return path
