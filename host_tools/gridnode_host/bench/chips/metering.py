@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gridnode_host.bench.mains import Circuit
-from gridnode_host.bench.segment import Floats, Segment, Transfer
+from gridnode_host.bench.segment import Complexes, Floats, Segment, Transfer
 
 _CYCLE_POINTS = 2048  # exact for products of harmonics up to the 1023rd
 _CLIP_HZ = 14_000.0
@@ -93,12 +93,15 @@ class Inputs:
             return self._of_cycle(segment, limits, delay_s)
         pieces = max(math.ceil((until - since) / _CLIP_PIECE_S), 1)
         edges = np.linspace(since, until, pieces + 1)
-        cycle = 1.0 / segment.frequency
         parts = []
         for start, end in pairwise(edges):
             count = max(round((end - start) * _CLIP_HZ), 2)
             t = start + (np.arange(count) + 0.5) * ((end - start) / count)
-            parts.append((self._means(segment, t, cycle, limits, delay_s), 1.0 / pieces))
+            u, i = (
+                _lines_of(self._pin(segment, k, t - delay_s * k, limits[k])) for k in range(2)
+            )
+            first = max(round((end - start) * segment.frequency), 1)
+            parts.append((self._means(segment, u, i, first), 1.0 / pieces))
         return weighted(parts, 1.0)
 
     def samples(
@@ -119,42 +122,57 @@ class Inputs:
         return u, i
 
     def _cycle(self, segment: Segment, limits: tuple[float, float], delay_s: float) -> Means:
-        cycle = 1.0 / segment.frequency
-        t = segment.start + np.arange(_CYCLE_POINTS) * (cycle / _CYCLE_POINTS)
-        return self._means(segment, t, cycle, limits, delay_s)
+        u, i = (self._cycle_lines(segment, k, limits[k]) for k in range(2))
+        hertz = segment.frequency * np.arange(1, len(i) + 1)
+        return self._means(segment, u, i * np.exp(-2j * np.pi * delay_s * hertz), 1)
 
-    def _means(
-        self,
-        segment: Segment,
-        t: Floats,
-        cycle: float,
-        limits: tuple[float, float],
-        delay_s: float,
-    ) -> Means:
-        (u, u_noise), (i, i_noise) = (
-            self._pin(segment, k, t - delay_s * k, limits[k]) for k in range(2)
-        )
-        lines_u, lines_i = (np.fft.rfft(x)[1:] for x in (u, i))
-        weights = np.full(len(lines_u), 2.0 / len(t) ** 2)
-        if len(t) % 2 == 0:
-            weights[-1] /= 2.0  # the line at half the sampling rate stands alone
-        cross = weights * lines_u * lines_i.conj()
-        # The fundamental is the line next to the mains frequency: exact over whole cycles.
-        first = cross[min(max(round(len(t) * (t[1] - t[0]) / cycle), 1), len(cross)) - 1]
-        return Means(
-            u2=float(np.dot(weights, np.abs(lines_u) ** 2)) + u_noise,
-            i2=float(np.dot(weights, np.abs(lines_i) ** 2)) + i_noise,
-            p=float(cross.real.sum()),
-            q=float(cross.imag.sum()),
-            p1=float(first.real),
-            q1=float(first.imag),
-        )
-
-    def _pin(self, segment: Segment, k: int, t: Floats, limit: float) -> tuple[Floats, float]:
-        """One input's signal, mV, and the mean square of the noise that rides on it."""
+    def _cycle_lines(self, segment: Segment, k: int, limit: float) -> Complexes:
+        """rms phasors, mV, of one input's harmonics from the first."""
+        lines = np.zeros(_CYCLE_POINTS // 2, dtype=np.complex128)
         quantity, one = self._wired[k]
         if one is None or one.phase >= self._circuit.phases:
-            return np.zeros(len(t)), 0.0
-        signal = segment.signal(quantity, one.phase, t, transfer=one.transfer) * one.mv_per_unit
-        noise = segment.noise(quantity, one.phase, True) * one.mv_per_unit
-        return np.clip(signal, -limit, limit), noise * noise
+            return lines
+        on_sensor = segment.lines(quantity, True)[one.phase] * one.mv_per_unit
+        if one.transfer is not None:
+            rms = float(np.sqrt(np.sum(np.abs(on_sensor) ** 2))) / abs(one.mv_per_unit)
+            on_sensor = on_sensor * one.transfer(segment.frequencies(), rms)
+        lines[segment.orders - 1] = on_sensor
+        if math.sqrt(2.0) * np.abs(on_sensor).sum() <= limit:
+            return lines
+        spectrum = np.append(0.0, lines) * (_CYCLE_POINTS / (1j * math.sqrt(2.0)))
+        return _lines_of(np.clip(np.fft.irfft(spectrum, _CYCLE_POINTS), -limit, limit))
+
+    def _means(self, segment: Segment, u: Complexes, i: Complexes, first: int) -> Means:
+        """Means of rms phasors, of which that of the fundamental is the `first`-th."""
+        cross = u * i.conj()
+        main = complex(cross[min(first, len(cross)) - 1])
+        return Means(
+            u2=float(np.sum(np.abs(u) ** 2)) + self._noise(segment, 0),
+            i2=float(np.sum(np.abs(i) ** 2)) + self._noise(segment, 1),
+            p=float(cross.real.sum()),
+            q=float(cross.imag.sum()),
+            p1=main.real,
+            q1=main.imag,
+        )
+
+    def _pin(self, segment: Segment, k: int, t: Floats, limit: float) -> Floats:
+        quantity, one = self._wired[k]
+        if one is None or one.phase >= self._circuit.phases:
+            return np.zeros(len(t))
+        signal = segment.signal(quantity, one.phase, t, transfer=one.transfer)
+        return np.clip(signal * one.mv_per_unit, -limit, limit)
+
+    def _noise(self, segment: Segment, k: int) -> float:
+        """Mean square, mV^2, of the noise that rides on one input's signal."""
+        quantity, one = self._wired[k]
+        if one is None or one.phase >= self._circuit.phases:
+            return 0.0
+        return (segment.noise(quantity, one.phase, True) * one.mv_per_unit) ** 2
+
+
+def _lines_of(signal: Floats) -> Complexes:
+    """rms phasors of the sines in a signal, without its direct part."""
+    lines = np.fft.rfft(signal)[1:] * (1j * math.sqrt(2.0) / len(signal))
+    if len(signal) % 2 == 0:
+        lines[-1] /= math.sqrt(2.0)  # the line at half the sampling rate stands alone
+    return np.asarray(lines)
