@@ -10,7 +10,7 @@ from gridnode.reading import PER_PHASE
 class Correction:
     """Correction of one meter; the meter may apply `adc_table` and, per channel, gain and phase itself.
 
-    adc_table: array('H', 129) of 0.1 mV at raw counts 0, 32, .. 4096, or None.
+    adc_table: 129 integers, uV at raw counts 0, 32, .. 4096, or None.
     voltage, current: list of (gain, lead of the sensed over the true signal in degrees).
     applied: what the meter has answered, of "adc", "gain" and "phase".
     """

@@ -3,54 +3,82 @@
 import math
 import random
 
-SPEC = {
-    "id": "main",
-    "driver": "ct",
-    "voltage": [{"adc": 35, "mv_per_v": 2.9, "bias_mv": 1300}],
-    "current": [{"adc": 34, "ratio": 2000, "burden_ohm": 22, "bias_mv": 1300}],
-}
+VOLTS = {"adc": 35, "mv_per_v": 2.9, "bias_mv": 1300}
+AMPERES = {"adc": 34, "ratio": 2000, "burden_ohm": 22, "bias_mv": 1300}
+SPEC = {"id": "main", "driver": "ct", "voltage": [VOLTS], "current": [AMPERES]}
 PROFILE = {
     "phases": 1,
     "nominal": {"voltage": 230, "frequency": 50},
     "rating": {"current": 60},
     "board": {"adc": {"conversion_us": 36, "range_mv": [150, 2450], "offset_mv": 142, "mv_per_count": 0.806}},
 }
+_MV_PER_V = 2.9
+_MV_PER_A = 11.0
 _SQRT2 = math.sqrt(2)
+
+
+def channels(voltages, currents):
+    """A profile entry with so many of each: pins 35, 36, .. and 44, 45, .."""
+    return dict(
+        SPEC,
+        voltage=[dict(VOLTS, adc=35 + k) for k in range(voltages)],
+        current=[dict(AMPERES, adc=44 + k) for k in range(currents)],
+    )
+
+
+class _Input:
+    """One pin: a voltage (35..37) or a current (34, 44..46) of a phase."""
+
+    def __init__(self, mains, pin):
+        self._mains = mains
+        self.phase = pin - 35 if 35 <= pin <= 37 else 0 if pin == 34 else pin - 44
+        self._current = not 35 <= pin <= 37
+
+    def atten(self, value):
+        assert value == Mains.ADC.ATTN_11DB
+
+    def read(self):
+        return self._mains.read(self.phase, self._current)
 
 
 class _Adc:
     ATTN_11DB = 3
 
-    def __init__(self, mains, pin):
+    def __init__(self, mains):
         self._mains = mains
-        self._current = pin == 34
 
     def __call__(self, pin):
-        return _Adc(self._mains, pin)
-
-    def atten(self, value):
-        assert value == self.ATTN_11DB
-
-    def read(self):
-        return self._mains.read(self._current)
+        return _Input(self._mains, pin)
 
 
 class Mains:
-    """volts, amperes: rms; lag: degrees; harmonics: (order, ratio to the fundamental, degrees) of the current."""
+    """volts, amperes: rms of each phase, or one for all; lag: degrees; phases are 120 degrees apart.
 
+    harmonics, distortion: (order, ratio to the fundamental, degrees) of current and voltage. level: a function of us
+    and phase that scales the voltage.
+    """
+
+    ADC = _Adc(None)
     conversion_us = 36
 
-    def __init__(self, volts=230.0, amperes=10.0, lag=0.0, hertz=50.0, harmonics=(), noise_mv=5.0, us=0):
+    def __init__(
+        self, volts=230.0, amperes=10.0, lag=0.0, hertz=50.0, harmonics=(), distortion=(), noise_mv=5.0, us=0, apart=120
+    ):
         self.us = us
-        self.volts, self.lag, self.hertz = volts, math.radians(lag), hertz
-        self.noise_mv = noise_mv
-        self.waves = [(1, 1.0, 0.0)] + [(h, a, math.radians(d)) for h, a, d in harmonics]
-        self.amperes = amperes / math.sqrt(sum([a * a for _, a, _ in self.waves]))
+        self.volts = list(volts) if isinstance(volts, (list, tuple)) else [volts] * 3
+        amperes = list(amperes) if isinstance(amperes, (list, tuple)) else [amperes] * 3
+        self.lag, self.hertz, self.noise_mv = math.radians(lag), hertz, noise_mv
+        self.apart = math.radians(apart)
+        self._i = [(1, 1.0, 0.0)] + [(h, a, math.radians(d)) for h, a, d in harmonics]
+        self._v = [(1, 1.0, 0.0)] + [(h, a, math.radians(d)) for h, a, d in distortion]
+        self.fundamental = 1 / math.sqrt(sum([a * a for _, a, _ in self._i]))
+        self.amperes = [x * self.fundamental for x in amperes]
         self.dc_mv = 1300.0
-        self.ADC = _Adc(self, None)
+        self.ADC = _Adc(self)
+        self.level = None
         self._angle = 0.7
         self._angle_us = us
-        self.stall_us = {}  # after this many reads: lose so much time
+        self.stall_us = {}  # after this many conversions' time: lose so much time
 
     def Pin(self, number):
         return number
@@ -71,15 +99,20 @@ class Mains:
         self._angle = (self._angle + step) % (2 * math.pi)
         return self._angle
 
-    def read(self, current):
-        a = self.angle()
+    def read(self, phase, current):
+        a = self.angle() - phase * self.apart
+        x = 0.0
         if current:
-            x = 0.0
-            for h, ratio, shift in self.waves:
-                x += ratio * math.sin(h * (a - self.lag) + shift)
-            mv = 11 * self.amperes * _SQRT2 * x
+            a -= self.lag
+            for h, ratio, shift in self._i:
+                x += ratio * math.sin(h * a + shift)
+            mv = _MV_PER_A * self.amperes[phase] * _SQRT2 * x
         else:
-            mv = 2.9 * self.volts * _SQRT2 * math.sin(a)
+            for h, ratio, shift in self._v:
+                x += ratio * math.sin(h * a + shift)
+            mv = _MV_PER_V * self.volts[phase] * _SQRT2 * x
+            if self.level:
+                mv *= self.level(self.us, phase)
         if self.noise_mv:
             r = random.random
             mv += (r() + r() + r() + r() - 2) * 1.732 * self.noise_mv

@@ -68,7 +68,7 @@ def test_codes_have_unequal_widths():
 @pytest.mark.parametrize("seed", range(6))
 def test_table_undoes_the_unit(seed):
     adc = Esp32Adc(seed)
-    table = np.array(adc.table()) / 10
+    table = np.array(adc.table()) / 1000
     assert len(table) == 129
     rng = np.random.default_rng(seed)
     for mv in (200.0, 700.0, 1300.0, 2000.0, 2400.0, 2700.0):
@@ -80,7 +80,7 @@ def test_table_undoes_the_unit(seed):
 
 def test_typical_unit_is_the_design_of_the_board():
     board = resources.profile("home-60a-ct")["board"]["adc"]
-    table = np.array(Esp32Adc(ideal=True).table()[:80]) / 10
+    table = np.array(Esp32Adc(ideal=True).table()[:80]) / 1000
     design = board["offset_mv"] + board["mv_per_count"] * 32 * np.arange(80)
     assert table == pytest.approx(design, abs=2.0)
 
@@ -137,7 +137,7 @@ def measure(wiring, calibration, profile, seconds=2.0):
     """What a perfect algorithm makes of the counts with the unit's calibration."""
     meter, spec = calibration["meters"]["main"], profile["meters"][0]
     t = START + np.arange(0, seconds, 36e-6)
-    out, table = {}, np.array(meter["adc_table"]) / 10
+    out, table = {}, np.array(meter["adc_table"]) / 1000
     for quantity in ("voltage", "current"):
         channel, exact = spec[quantity][0], meter[quantity][0]
         counts = wiring.adc[channel["adc"]].sample(t, 3)
@@ -211,7 +211,7 @@ def test_core_of_a_wired_clamp_saturates_above_its_rating():
         mv = np.interp(
             wiring.adc[34].sample(START + np.arange(20_000) * 1e-5, 3),
             np.arange(129) * 32,
-            np.array(Esp32Adc(ideal=True).table()) / 10,
+            np.array(Esp32Adc(ideal=True).table()) / 1000,
         )
         return float(np.ptp(mv))
 

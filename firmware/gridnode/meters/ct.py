@@ -1,11 +1,13 @@
-"""CT clamp and voltage transformer on the ESP32 ADC: V, I, P, Q1, frequency by whole mains cycles.
+"""CT clamps and voltage transformers on the ESP32 ADC: V, I, P, Q1, THD, harmonics, frequency and supply events.
 
-`pair` is the codec: sums of the sampling kernel in, physical values out. `Meter` owns the converter. With several
-currents the pairs take turns; a single voltage serves all of them.
+The codec takes the sums of the sampling kernel and gives physical values; `Meter` owns the converter. All channels
+are read in one scan of whole mains cycles; a single voltage serves all currents.
 """
 
+import asyncio
 import math
 from array import array
+from micropython import const
 
 from gridnode import reading as r
 
@@ -14,85 +16,132 @@ try:
 except (ImportError, ValueError):  # no native loader, or code for another core
     from gridnode.meters import waveform_plain as w
 
-_CYCLES = 10  # IEC 61000-4-30: 10 cycles at 50 Hz, 12 at 60 Hz, about 200 ms
-_GAP_PAIRS = 4  # a step longer than this many pairs spoils the cycle
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
+_DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
+_LEARNING = const(5)  # cycles for bias and rate
+_TURN_MS = const(2)
+_STALL_US = const(200)  # a set that comes so much later spoils its cycle
 
 
-def _covariance(s, at, a, b, scale=1):
-    # Exact in integers: only the quotient is a float of 24 bits.
-    n = s[w.PAIRS]
-    return ((s[at] + (s[at + 1] << 14)) * n - a * b * scale) / (scale * n * n)
+def covariance(s, at, a, b):
+    """Mean of the products summed at `at`, less the product of the means of the sums a and b.
 
-
-def noise_square(s):
-    """Mean square of the converter's noise in (0.1 mV)^2, from the voltage channel.
-
-    The mains is smooth from pair to pair and white noise is not: with the autocovariance R at 0, 1 and 2 pairs the
-    noise is R(0) - (4 R(1) - R(2)) / 3.
+    Exact in integers: only the quotient is a float of 24 bits.
     """
-    v = s[w.SUM_V]
-    return max(
-        0.0, _covariance(s, w.V0, v, v) - (4 * _covariance(s, w.V1, v, v) - _covariance(s, w.V2, v, v)) / 3
-    )
+    n = s[w.SETS]
+    return ((s[at] + (s[at + 1] << 14)) * n - a * b) / (n * n)
 
 
-def pair(s, v_per_mv, a_per_mv, lead_deg, noise, floor, values):
-    """Values of one pair from the kernel's results `s`, which hold at least one complete cycle.
+def noise_square(s, squares, angle):
+    """Mean square of the converter's noise in (1/16 mV)^2, from the first voltage.
 
-    v_per_mv, a_per_mv: scale of the channels; lead_deg: lead of the sensed current over the sensed voltage; noise:
-    mean square in (0.1 mV)^2, taken off both channels, which share the converter; below `floor` there is no signal.
+    The mains is smooth from set to set and white noise is not: with the autocovariance R at 0, 1 and 2 sets the
+    noise is R(0) - (4 R(1) - R(2)) / 3, less what that leaves of the known harmonics.
+    squares: mean squares of the orders 1, 2, ..; angle: advance of the fundamental per set in radians.
     """
-    n = s[w.PAIRS]
-    sum_v, sum_i = s[w.SUM_V], s[w.SUM_I]
-    vv = _covariance(s, w.V0, sum_v, sum_v) - noise
-    ii = _covariance(s, w.I0, sum_i, sum_i) - noise
-    scale_v, scale_i = v_per_mv / 10, a_per_mv / 10
-    values["voltage"] = math.sqrt(vv) * scale_v if vv > floor else 0.0
-    good = s[w.GOOD]
-    values["frequency"] = good * 1e6 / s[w.SPAN_US] if good else None
-    if ii <= floor:
-        values["current"] = values["power"] = values["reactive_power"] = 0.0
-        return
-    values["current"] = math.sqrt(ii) * scale_i
-    power = _covariance(s, w.VI, sum_v, sum_i, 2)
-    if not good or s[w.FREE]:
-        values["power"] = power * scale_v * scale_i
-        values["reactive_power"] = None
-        return
+    at = w.SUMS
+    total = s[at]
+    smooth = 4 * covariance(s, at + w.FIRST, total, total) - covariance(s, at + w.SECOND, total, total)
+    noise = covariance(s, at + w.SQUARE, total, total) - smooth / 3
+    for k in range(len(squares)):
+        x = ((k + 1) * angle) ** 2
+        noise -= squares[k] * x * x * (1 / 6 - x / 36 + x * x / 480)  # 1 - (4 cos h - cos 2h) / 3
+    return max(0.0, noise)
 
-    def phasor(cos, sin):
-        return (
-            (s[cos] + (s[cos + 1] << 14)) / (8192 * n),
-            -(s[sin] + (s[sin + 1] << 14)) / (8192 * n),
-        )
 
-    vr, vx = phasor(w.V_COS, w.V_SIN)
-    ir, ix = phasor(w.I_COS, w.I_SIN)
-    # V times conjugate I; the current is sampled half a pair later than the reference.
-    p, q = 2 * (vr * ir + vx * ix), 2 * (vx * ir - vr * ix)
-    half = math.pi * good / n
-    p1, q1 = p * math.cos(half) - q * math.sin(half), q * math.cos(half) + p * math.sin(half)
-    turn = math.radians(lead_deg)
-    p_true, q_true = p1 * math.cos(turn) - q1 * math.sin(turn), q1 * math.cos(turn) + p1 * math.sin(turn)
-    # The averaged product counts the fundamental with cos(half); harmonics keep their measured share.
-    values["power"] = (power - p1 * math.cos(half) + p_true) * scale_v * scale_i
-    values["reactive_power"] = q_true * scale_v * scale_i
+def response(lead_deg, slower):
+    """What a transformer makes of the mean square of the fundamental, and of higher orders; 1 at nominal frequency.
+
+    Its magnetising current is a first-order high-pass, whose corner the lead tells; slower: nominal over measured
+    frequency. The higher orders get the value of the third, from which none is far.
+    """
+    if lead_deg <= 0:
+        return 1.0, 1.0
+    t = math.tan(math.radians(lead_deg)) ** 2
+    x = t * slower * slower
+    return (1 + t) / (1 + x), (1 + t) / (1 + x / 9)
 
 
 class Channel:
-    """One input of the converter; `offset` is its bias in 0.1 mV, which follows the mean."""
+    """One input of the converter, and what the last block has found there in V or A, noise taken off."""
 
-    def __init__(self, adc, unit_per_mv, bias_mv):
+    def __init__(self, place, adc, unit_per_mv, lead_deg, orders):
+        self.place = place  # in the scan
+        self.at = w.SUMS + place * w.SUM_WORDS
         self.read = adc.read
-        self.unit_per_mv = unit_per_mv
-        self.offset = round(10 * bias_mv)
+        self.scale = unit_per_mv / 16
+        self.lead_deg = lead_deg  # of the sensed over the true signal
+        self.squares = array("f", bytes(4 * orders))  # mean squares of the orders 1, 2, ..
+        self.square = 0.0  # mean square
+        self.harmonic = None  # of it, what is not the fundamental
+        self.re = self.im = 0.0  # phasor of the fundamental, rms, as sensed
+        self.saturated = False
+
+    def transform(self, bins, shift, sets, surplus, sine, weights, out):
+        """Take the orders out of the bins of `sets` sets: squares, in (1/16 mV)^2 and with noise for now."""
+        squares = self.squares
+        for k in range(len(squares)):
+            w.phasor(bins, self.place, shift, k + 1, sine, out)
+            weight = weights[k] / sets
+            re, im = out[0] * weight, out[1] * weight
+            squares[k] = re * re + im * im
+            if not k:
+                re /= 1 + surplus
+                im /= 1 - surplus
+                squares[0] = re * re + im * im
+                self.re, self.im = re * self.scale, im * self.scale
+
+    def finish(self, s, noise, sets, surplus, slower):
+        """Mean squares without noise and without the transformer's own response; sets: those in the bins."""
+        total = s[self.at]
+        squares, unit = self.squares, self.scale * self.scale
+        self.square = max(0.0, covariance(s, self.at + w.SQUARE, total, total) - noise) * unit
+        self.saturated = s[self.at + w.SATURATED] > s[w.SETS] // 1000
+        self.harmonic = None
+        if sets:
+            self.square += surplus * (self.square - 2 * self.re * self.re)
+            first, higher = response(self.lead_deg, slower)
+            share = 2 * noise / sets  # of noise in a phasor
+            for k in range(len(squares)):
+                squares[k] = (squares[k] - share) * unit / (higher if k else first)
+            self.harmonic = max(0.0, self.square - squares[0] * first) / higher
+            self.square = squares[0] + self.harmonic
+
+    def thd(self, spread):
+        """Total harmonic distortion in % (IEEE 1459); spread: of a mean square of noise in (1/16 mV)^2."""
+        if self.harmonic is None or self.squares[0] <= _DISTORTION * spread * self.scale * self.scale:
+            return None
+        return 100 * math.sqrt(self.harmonic / self.squares[0])
+
+
+def power(s, v, i, skew, angle, surplus, slower):
+    """P and Q1 of two channels in W and var; Q1 is None where the bins hold nothing.
+
+    skew: sets by which the current is read after the voltage; angle: advance of the fundamental per set in radians.
+    The mean product is weighed between the voltages before and after the current. What that makes of the fundamental
+    is known: its phasors put it right, and the leads of the transformers with it.
+    """
+    a, b = s[v.at], s[i.at]
+    p = (1 - skew) * covariance(s, i.at + w.FIRST, a, b) + skew * covariance(s, i.at + w.SECOND, a, b)
+    p *= v.scale * i.scale
+    if i.harmonic is None:
+        return p, None
+    p += surplus * (p - 2 * v.re * i.re)
+    p1, q1 = v.re * i.re + v.im * i.im, v.im * i.re - v.re * i.im
+    p -= (1 - skew + skew * math.cos(angle)) * p1 - skew * math.sin(angle) * q1
+    turn = skew * angle + math.radians((i.lead_deg - v.lead_deg) * slower)
+    c, d = math.cos(turn), math.sin(turn)
+    gain = math.sqrt(response(v.lead_deg, slower)[0] * response(i.lead_deg, slower)[0])
+    return (p + p1 * c - q1 * d) / gain, (q1 * c + p1 * d) / gain
 
 
 class Meter:
-    """CT front end of one profile entry. `machine` and `time` are passed in; nothing is read before `start`."""
+    """CT front end of one profile entry. `machine` and `time` are passed in; nothing is read before `start`.
 
-    names = ("voltage", "current", "power", "reactive_power", "frequency")
+    orders: how many harmonics it measures, the fundamental included.
+    """
+
+    names = ("voltage", "current", "power", "reactive_power", "thd_voltage", "thd_current", "frequency")
     counts_energy = True
     period_ms = 0  # a block lasts as long as its cycles
     problem = ""
@@ -100,116 +149,143 @@ class Meter:
 
     def __init__(self, spec, profile, machine, time):
         self.id = spec["id"]
-        self.phases = len(spec["current"])
+        self.phases = max(len(spec["voltage"]), len(spec["current"]))
         self.reading = r.Reading(self.id, self.phases)
-        self._spec = spec
-        self._nominal = profile["nominal"]
-        self._adc = profile["board"]["adc"]
-        self._machine = machine
+        self._design = spec, profile, machine
         self._time = time
-        self._partial = array("i", [0] * w.RESULTS)
-        self._results = array("i", [0] * w.RESULTS)
-        self._parameters = array("i", [0] * w.PARAMETERS)
-        self._noise = 0.0
-        self._noise_pairs = 0
+        self._noise = 0.0  # (1/16 mV)^2
+        self._noise_sets = 0
 
     def start(self, correction):
-        """Set up the converter, learn bias and pair rate; returns what of `correction` is applied here."""
+        """Set up the converter, learn bias and rate; returns what of `correction` is applied here."""
         from gridnode.setup import ct
 
-        spec, p = self._spec, self._parameters
-        self._table = correction.adc_table or ct.design_table(self._adc)
+        spec, profile, machine = self._design
+        self._design = None
+        self._volts, self._amperes, self.orders = ct.channels(machine, spec, correction)
+        self._channels = sorted(self._volts + self._amperes, key=lambda c: c.place)
+        self._calls = (self._time.ticks_us,) + tuple([c.read for c in self._channels])
+        self._table = ct.table(correction.adc_table, profile["board"]["adc"])
         self._sine = ct.sine()
-        self._leads = ct.leads(correction)
-        self._voltage = ct.voltages(self._machine, spec)
-        self._current = ct.currents(self._machine, spec)
-        amplitude = 1.414 * self._nominal["voltage"] * spec["voltage"][0]["mv_per_v"]
-        ct.limits(p, self._table, self._adc, amplitude)
-        self._hertz = self._nominal["frequency"]
-        self._rate(2 * self._adc["conversion_us"])
-        p[w.CYCLES] = 5
-        self._sample(0)
-        self._follow(0)
-        p[w.CYCLES] = max(1, _CYCLES * self._nominal["frequency"] // (50 * self.phases))
+        self._parameters = p = ct.parameters(spec, profile, self._table, self._volts, self._amperes)
+        self._weights = ct.weights(p, self.orders)
+        self._bins, self._halves, self._results = ct.buffers(p, len(self._volts))
+        self._phasor = array("i", (0, 0))
+        self._events = ct.events(self._volts, profile)
+        self._spectrum = ct.spectrum(self._volts, self._amperes)
+        self._hertz = profile["nominal"]["frequency"]
+        self._live = (0.5 * profile["nominal"]["voltage"]) ** 2
+        self._refer(self._volts[0])
+        cycles, p[w.CYCLES] = p[w.CYCLES], _LEARNING
+        self._sample()
+        p[w.CYCLES] = cycles
+        if self._results[w.SETS]:
+            self._follow()
         self._last = self._time.ticks_ms()
-        self._spec = self._nominal = self._adc = None  # all of it is applied
-        return ("adc", "phase")
+        return ("adc", "gain", "phase")
 
-    def _rate(self, pair_us):
-        """Limits and reference step for pairs that take `pair_us`."""
+    def _refer(self, voltage):
+        """Part the cycles where this voltage crosses zero."""
         p = self._parameters
-        f = self._hertz
-        nominal = 1e6 / (f * pair_us)
-        p[w.PAIRS_NOMINAL] = int(nominal)
-        p[w.PAIRS_MIN] = int(nominal * 0.6)
-        p[w.PAIRS_MAX] = int(nominal * 1.35)
-        p[w.GAP_US] = int(pair_us * _GAP_PAIRS)
-        p[w.STEP] = int((1 << 24) / nominal)
+        p[w.REFERENCE] = w.CHANNEL + voltage.place * w.CHANNEL_WORDS + w.LAST
+        p[w.HYSTERESIS] = int(0.23 * math.sqrt(self._live) / voltage.scale)  # 8 % of the nominal amplitude
 
-    def _sample(self, k):
-        p = self._parameters
-        voltage = self._voltage[min(k, len(self._voltage) - 1)]
-        current = self._current[k]
-        p[w.OFFSET_V], p[w.OFFSET_I] = voltage.offset, current.offset
-        s = self._results
-        for i in range(w.RESULTS):
-            s[i] = 0
-        w.sample((voltage.read, current.read, self._time.ticks_us), p, self._table, self._sine, self._partial, s)
+    def _sample(self):
+        w.sample(self._calls, self._parameters, self._table, self._bins, self._halves, self._results)
 
-    def _follow(self, k):
-        """Track bias, noise and pair rate for the next block."""
-        s = self._results
-        n = s[w.PAIRS]
-        if not n:
-            return
-        self._voltage[min(k, len(self._voltage) - 1)].offset += (s[w.SUM_V] + n // 2) // n
-        self._current[k].offset += (s[w.SUM_I] + n // 2) // n
-        self._noise_pairs = min(self._noise_pairs + n, 16 * n)
-        self._noise += (noise_square(s) - self._noise) * n / self._noise_pairs
+    def _follow(self):
+        """Track bias, rate and reference for the next block."""
+        s, p = self._results, self._parameters
+        n = s[w.SETS]
+        for c in self._channels:
+            p[w.CHANNEL + c.place * w.CHANNEL_WORDS + w.OFFSET] += 256 * s[c.at] // n
         if s[w.GOOD] and not s[w.FREE]:
-            self._rate(s[w.SPAN_US] / n)
-            self._parameters[w.STEP] = (s[w.GOOD] << 24) // n
+            p[w.STEP] = (s[w.GOOD] << 24) // n
+            p[w.GAP_US] = s[w.SPAN_US] // n + _STALL_US
+        else:
+            for v in self._volts:
+                if v.square > self._live:
+                    self._refer(v)
+                    break
+
+    async def _rest(self):
+        """Leave the processor to the other tasks: the rest of the cycle in which a pause falls is lost anyway."""
+        time, pause = self._time, 750000 // self._hertz
+        for _ in range(pause // (1000 * _TURN_MS)):
+            await asyncio.sleep_ms(_TURN_MS)
+            if time.ticks_diff(time.ticks_us(), self._results[w.ENDED_US]) >= pause:
+                break
 
     async def block(self):
-        """Observe one block and return the meter's reading: raw values, interval and covered time in ms."""
-        reading = self.reading
+        """Observe one block and return the meter's reading: interval and covered time are those of its samples."""
+        await self._rest()
+        reading, s, time = self.reading, self._results, self._time
         reading.clear()
-        covered = 0
-        s = self._results
-        for k in range(self.phases):
-            self._sample(k)
-            at = k + 1 if self.phases > 1 else 0
-            values = reading.at[at]
-            voltage = self._voltage[min(k, len(self._voltage) - 1)]
-            if s[w.PAIRS]:
-                self._follow(k)
-                # Variance of a mean square of noise, and of the estimate of the noise itself.
-                spread = math.sqrt(2 / s[w.PAIRS] + 4.5 / self._noise_pairs)
-                floor = _DEADBAND * self._noise * spread
-                scale = voltage.unit_per_mv, self._current[k].unit_per_mv
-                pair(s, *scale, self._leads[k] * self._slower(s), self._noise, floor, values)
-                covered += s[w.SPAN_US] + s[w.FREE_US]
-            self._judge(reading, at, s)
-        now = self._time.ticks_ms()
-        reading.ms = self._time.ticks_diff(now, self._last)
-        reading.covered_ms = covered / (1000 * self.phases)
+        self._sample()
+        if s[w.SETS]:
+            self._evaluate(reading)
+            self._follow()
+        else:
+            reading.clear(self.names, r.STALE)
+        noise = int(self._noise) >> 10
+        reading.events = self._events.feed(self._halves, s[w.HALVES], noise, time.ticks_us())
+        now = time.ticks_ms()
+        reading.ms = time.ticks_diff(now, self._last)
+        reading.covered_ms = (s[w.SPAN_US] + s[w.FREE_US]) / 1000
         self._last = now
         return reading
 
-    def _slower(self, s):
-        """Nominal over measured frequency: the lead of a transformer falls as its magnetising reactance rises."""
-        return self._hertz * s[w.SPAN_US] / (1e6 * s[w.GOOD]) if s[w.GOOD] else 1.0
+    def _evaluate(self, reading):
+        s, p = self._results, self._parameters
+        n, good = s[w.SETS], s[w.GOOD]
+        steady = good and not s[w.FREE]  # the phase is known throughout
+        binned = s[w.BINNED] if steady else 0
+        angle, surplus, slower = 0.0, 0.0, 1.0
+        if good:
+            slower = self._hertz * s[w.SPAN_US] / (1e6 * good)
+        reading.at[0]["frequency"] = self._hertz / slower if good else None
+        if binned:
+            surplus = (s[w.SETS_US] - s[w.SPAN_US]) / s[w.SPAN_US]
+            angle = 2 * math.pi * good * (1 + surplus) / n
+            for c in self._channels:
+                c.transform(self._bins, p[w.SHIFT], binned, surplus, self._sine, self._weights, self._phasor)
+        self._noise_sets = min(self._noise_sets + n, 16 * n)
+        noise = noise_square(s, self._volts[0].squares if binned else (), angle)
+        self._noise += (noise - self._noise) * n / self._noise_sets
+        # Deviation of a mean square of noise, and of the estimate of the noise itself.
+        spread = self._noise * math.sqrt(2 / n + 4.5 / self._noise_sets)
+        for c in self._channels:
+            c.finish(s, self._noise, binned, surplus, slower)
+        if binned and not s[w.SPOILT]:
+            reading.spectrum = self._spectrum
+        for k in range(self.phases):
+            at = k + 1 if self.phases > 1 else 0
+            v = self._volts[min(k, len(self._volts) - 1)]
+            i = self._amperes[k] if k < len(self._amperes) else None
+            self._fill(reading, at, v, i, spread, angle, surplus, slower)
 
-    def _judge(self, reading, at, s):
-        if not s[w.PAIRS]:
-            for name in self.names:
-                reading.spoil(at, name, r.STALE)
-            return
-        some = s[w.PAIRS] // 1000
-        if s[w.SATURATED_V] > some:
+    def _fill(self, reading, at, v, i, spread, *circumstances):
+        """Values of one phase."""
+        values = reading.at[at]
+        floor = _DEADBAND * spread
+        values["voltage"] = math.sqrt(v.square) if v.square > floor * v.scale * v.scale else 0.0
+        values["thd_voltage"] = v.thd(spread)
+        if v.saturated:
             reading.spoil(at, "voltage", r.SATURATED)
-        if s[w.SATURATED_I] > some:
+            reading.spoil(at, "thd_voltage", r.SATURATED)
+        if i is None:
+            return
+        if i.square > floor * i.scale * i.scale:
+            values["current"] = math.sqrt(i.square)
+            skew = (i.place - v.place) / len(self._channels)
+            values["power"], values["reactive_power"] = power(self._results, v, i, skew, *circumstances)
+        else:
+            values["current"] = values["power"] = values["reactive_power"] = 0.0
+        values["thd_current"] = i.thd(spread)
+        if i.saturated:
             reading.spoil(at, "current", r.SATURATED)
-        if s[w.SATURATED_V] > some or s[w.SATURATED_I] > some:
+            reading.spoil(at, "thd_current", r.SATURATED)
+        if v.saturated or i.saturated:
             reading.spoil(at, "power", r.SATURATED)
             reading.spoil(at, "reactive_power", r.SATURATED)
+            reading.spectrum = None

@@ -19,9 +19,9 @@ def correction(spec, stored=None):
         entry = stored.get("meters", {}).get(spec["id"], {})
     table = entry.get("adc_table")
     if table is not None:
-        if len(table) != 129 or any(b < a for a, b in zip(table, table[1:])):
-            raise ValueError("adc_table must be 129 rising values")
-        table = array("H", table)
+        if len(table) != 129 or any(b < a for a, b in zip(table, table[1:])) or table[128] < 1000000:
+            raise ValueError("adc_table must be 129 rising values in uV")
+        table = array("i", table)
     return Correction(
         table,
         _channels(spec.get("voltage"), entry.get("voltage")),

@@ -1,54 +1,128 @@
-"""Tables, channels and limits of a CT front end."""
+"""Tables, channels, buffers and limits of a CT front end."""
 
 import math
 from array import array
 
-from gridnode.meters import ct
+from gridnode.meters import ct, supply_events
 
 w = ct.w
 
+# (channels that share the converter, up to; orders; bits of the number of bins per channel). More channels mean
+# fewer sets per cycle and more bins: 2 and 3 KB. See the kernel for what an order costs in 256 and in 128 bins; the
+# time of a set does not depend on it.
+_SHARES = ((2, 15, 8), (6, 7, 7))
+
+_UNITS = 4096  # of the linearised counts in a mV
+
+
+def table(adc_uv, adc):
+    """Linearisation in 1/4096 mV at every 32nd count, array('i', 129): the unit's own, or that of a typical one."""
+    if adc_uv:
+        return array("i", (uv * 512 // 125 for uv in adc_uv))
+    return array("i", (round(_UNITS * (adc["offset_mv"] + adc["mv_per_count"] * 32 * k)) for k in range(129)))
+
 
 def sine():
-    """One cycle of the reference, array('h', 256), amplitude 8192."""
-    return array("h", (round(8192 * math.sin(math.pi * k / 128)) for k in range(256)))
+    """One cycle, array('H', 256)."""
+    a = w.AMPLITUDE
+    return array("H", (a + round(a * math.sin(math.pi * k / 128)) for k in range(256)))
 
 
-def design_table(adc):
-    """Linearisation of a typical converter of the board, array('H', 129): a unit's own table replaces it."""
-    return array("H", (round(10 * (adc["offset_mv"] + adc["mv_per_count"] * 32 * k)) for k in range(129)))
+def _share(channels):
+    for most, orders, bits in _SHARES:
+        if channels <= most:
+            return orders, bits
+    raise ValueError("%d channels, the converter takes up to %d" % (channels, most))
 
 
-def leads(correction):
-    """Lead of each sensed current over the sensed voltage in degrees."""
-    volts, amperes = correction.voltage, correction.current
-    return [amperes[k][1] - volts[min(k, len(volts) - 1)][1] for k in range(len(amperes))]
+def channels(machine, spec, correction):
+    """Voltages, currents, and how many orders each has; a current is read after its voltage."""
+    volts, amperes = spec["voltage"], spec["current"]
+    orders = _share(len(volts) + len(amperes))[0]
+    found = [], []
+    place = 0
+    for k in range(max(len(volts), len(amperes))):
+        if k < len(volts):
+            unit_per_mv = 1 / volts[k]["mv_per_v"]
+            found[0].append(_channel(machine, place, volts[k], unit_per_mv, correction.voltage[k], orders))
+            place += 1
+        if k < len(amperes):
+            unit_per_mv = 1 / _mv_per_a(amperes[k])
+            found[1].append(_channel(machine, place, amperes[k], unit_per_mv, correction.current[k], orders))
+            place += 1
+    return found[0], found[1], orders
 
 
-def voltages(machine, spec):
-    """Channels of the voltages."""
-    return [_channel(machine, c, 1 / c["mv_per_v"]) for c in spec["voltage"]]
+def _mv_per_a(design):
+    return design.get("shunt_mohm") or 1000 * design["burden_ohm"] / design["ratio"]
 
 
-def currents(machine, spec):
-    """Channels of the currents."""
-    return [_channel(machine, c, c["ratio"] / (1000 * c["burden_ohm"])) for c in spec["current"]]
-
-
-def _channel(machine, design, unit_per_mv):
+def _channel(machine, place, design, unit_per_mv, correction, orders):
     adc = machine.ADC(machine.Pin(design["adc"]))
     adc.atten(machine.ADC.ATTN_11DB)
-    return ct.Channel(adc, unit_per_mv, design.get("bias_mv", 1650))
+    gain, lead_deg = correction
+    return ct.Channel(place, adc, unit_per_mv * gain, lead_deg, orders)
 
 
-def limits(parameters, table, adc, amplitude_mv):
-    """Set the kernel's limits that hold for good: saturation and hysteresis."""
+def parameters(spec, profile, lin, volts, amperes):
+    """The kernel's parameters: all but reference and hysteresis."""
+    adc, hertz = profile["board"]["adc"], profile["nominal"]["frequency"]
+    n = len(volts) + len(amperes)
+    p = array("i", [0] * (w.CHANNEL + n * w.CHANNEL_WORDS))
+    p[w.CYCLES] = 20 if hertz < 55 else 24  # two of the intervals of 10 and 12 cycles of IEC 61000-4-30
+    p[w.ROOM] = 2 * p[w.CYCLES] + 5
+    set_us = n * adc["conversion_us"]
+    p[w.STEP] = (set_us * hertz << 24) // 1000000
+    p[w.GAP_US] = set_us + 200
     low, high = adc["range_mv"]
-    parameters[w.COUNT_LOW], parameters[w.COUNT_HIGH] = _count(table, 10 * low), _count(table, 10 * high)
-    parameters[w.HYSTERESIS] = int(amplitude_mv * 0.8)
+    p[w.COUNT_LOW], p[w.COUNT_HIGH] = _count(lin, low), _count(lin, high)
+    p[w.SHIFT] = 24 - _share(n)[1]
+    p[w.CHANNELS] = n
+    for k, v in enumerate(volts):
+        p[_word(v, w.OFFSET)] = round(_UNITS * spec["voltage"][k].get("bias_mv", 1650))
+    for k, i in enumerate(amperes):
+        p[_word(i, w.OFFSET)] = round(_UNITS * spec["current"][k].get("bias_mv", 1650))
+        p[_word(i, w.PARTNER)] = _word(volts[min(k, len(volts) - 1)], w.LAST)
+    return p
 
 
-def _count(table, tenth_mv):
+def _word(channel, word):
+    return w.CHANNEL + channel.place * w.CHANNEL_WORDS + word
+
+
+def _count(lin, mv):
     for k in range(128):
-        if table[k + 1] > tenth_mv:
+        if lin[k + 1] > _UNITS * mv:
             break
-    return 32 * k + 32 * (tenth_mv - table[k]) // max(1, table[k + 1] - table[k])
+    return 32 * k + 32 * (_UNITS * mv - lin[k]) // max(1, lin[k + 1] - lin[k])
+
+
+def weights(p, orders):
+    """Factors from the kernel's phasors to rms values per set in 1/16 mV, array('f'): what sharing has weakened too."""
+    step = math.pi * (1 << p[w.SHIFT]) / (1 << 24)
+    return array("f", (8 * math.sqrt(2) * (h * step / math.sin(h * step)) ** 2 for h in range(1, orders + 1)))
+
+
+def buffers(p, voltages):
+    """The kernel's bins, half cycles and results."""
+    n = p[w.CHANNELS]
+    return (
+        array("i", bytes(4 * n << 24 - p[w.SHIFT])),
+        array("i", bytes(4 * p[w.ROOM] * (w.RECORD + voltages))),
+        array("i", bytes(4 * (w.SUMS + 2 * n * w.SUM_WORDS))),
+    )
+
+
+def events(volts, profile):
+    """The watch over the voltages, with the profile's thresholds."""
+    nominal = profile["nominal"]["voltage"]
+    return supply_events.SupplyEvents([(nominal / v.scale) ** 2 / 1024 for v in volts], **profile.get("events", {}))
+
+
+def spectrum(volts, amperes):
+    """Where the spectra of a reading lie, per entry of its `at`."""
+    pairs = []
+    for k in range(max(len(volts), len(amperes))):
+        i = amperes[k].squares if k < len(amperes) else None
+        pairs.append((volts[min(k, len(volts) - 1)].squares, i))
+    return [None] + pairs if len(pairs) > 1 else pairs

@@ -69,9 +69,9 @@ class Esp32Adc:
         return _RANGES[_ATTEN_11DB][1] * self.vref_mv / FULL_SCALE
 
     def table(self) -> list[int]:
-        """The unit's true linearisation at 11 dB: 0.1 mV at 0, 32, .. 4096 counts."""
+        """The unit's true linearisation at 11 dB: uV at 0, 32, .. 4096 counts."""
         raw = np.arange(0, FULL_SCALE + 1, TABLE_STEP)
-        return [round(10 * float(mv)) for mv in self.millivolts(raw)]
+        return [round(1000 * float(mv)) for mv in self.millivolts(raw)]
 
     def convert(
         self, mv: Floats, rng: np.random.Generator, atten: int = _ATTEN_11DB
