@@ -123,17 +123,17 @@ def test_voltage_current_and_power_by_coefficient_over_cycle():
     assert frame.state == 0x55
     assert frame.adj & 0x70 == 0x70
     assert frame.coefficients == list(TYPICAL)
-    assert frame.cycles[0] == pytest.approx(191_200 / 230, abs=0.6)  # 1 us of 831
-    assert frame.cycles[1] == pytest.approx(1614, abs=0.7)
-    assert frame.cycles[2] == pytest.approx(5_364_000 / 1150, abs=0.6)
-    assert frame.u == pytest.approx(230, rel=1e-3)
-    assert frame.i == pytest.approx(10, rel=1e-3)
-    assert frame.p == pytest.approx(1150, rel=2e-4)
+    assert frame.cycles[0] == pytest.approx(191_200 / 230, abs=1.7)  # 1 us of 831
+    assert frame.cycles[1] == pytest.approx(1614, abs=1.7)
+    assert frame.cycles[2] == pytest.approx(5_364_000 / 1150, abs=1.7)
+    assert frame.u == pytest.approx(230, rel=2.1e-3)
+    assert frame.i == pytest.approx(10, rel=1.1e-3)
+    assert frame.p == pytest.approx(1150, rel=4e-4)
 
 
 def test_power_has_no_sign():
     assert Node(voltage=230.0, current=10.0, phase_deg=180.0).last(3.0).p == pytest.approx(
-        2300, rel=5e-4
+        2300, rel=1e-3
     )
 
 
@@ -146,7 +146,7 @@ def test_every_unit_has_coefficients_of_its_own_and_tells_the_truth():
         for mine, typical in zip(unit.coefficients, TYPICAL, strict=True):
             assert mine == pytest.approx(typical, rel=0.011)
         node = Node(coefficients=unit.coefficients, voltage=230.0, current=10.0)
-        assert node.last(2.0).p == pytest.approx(2300, rel=5e-4)
+        assert node.last(2.0).p == pytest.approx(2300, rel=1e-3)
 
 
 def test_inputs_end_at_their_peaks():
@@ -297,13 +297,22 @@ def test_noise_garbage_and_silence():
     assert node.last(1.0).state == 0x55
 
 
+def test_live_chip_never_tells_the_same_cycles_for_long():
+    node = Node(voltage=230.0, current=0.0)
+    node.bytes_after(20.0)
+    frames = node.frames(5.0)
+    assert len({tuple(frame.cycles[:2]) for frame in frames}) > 2
+
+
 def test_frozen_values_stand_still():
     node = Node(voltage=230.0, current=10.0)
     node.bytes_after(3.0)
     node.chip.fault("frozen")
     node.bytes_after(0.2)
     node.circuit.set(voltage=200.0)
-    assert len({frame.pulses for frame in node.frames(5.0)}) == 1
+    assert len({frame.data for frame in node.frames(5.0)}) == 1
+    node.chip.clear("frozen")
+    assert node.last(1.0).u == pytest.approx(200.0, rel=3e-3)
 
 
 def test_brown_out_and_supply():

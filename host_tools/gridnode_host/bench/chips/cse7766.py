@@ -37,7 +37,7 @@ _HOLD_S = 1.0
 _I_NOISE_MV = 0.046  # rms: the current that an idle chip shows
 _U_NOISE_MV = 0.02
 _U_LOWEST_MV = 0.2
-_JITTER = 5e-5  # of a reading, from one frame to the next
+_JITTER_US = 0.3  # rms, of each cycle, from one frame to the next
 _BACKLOG_S = 30.0  # nobody has listened for longer: older frames are not made
 
 
@@ -82,7 +82,9 @@ class Cse7766(UartChip):
         if now - self._next_frame > _BACKLOG_S:
             self._next_frame += int((now - self._next_frame) / length) * length
         while self._next_frame <= now:
-            self._send(self._frame(self._next_frame), self._next_frame)
+            if not (self._has("frozen") and self._told):
+                self._told = self._frame(self._next_frame)
+            self._send(self._told, self._next_frame)
             self._next_frame += length
 
     def _frame(self, at: float) -> bytes:
@@ -105,6 +107,7 @@ class Cse7766(UartChip):
         now = self._clock()
         self._quiet()
         self._next_frame = now + START_S
+        self._told = b""  # the last frame
         self._started = now
         self._counted = now
         self._fraction = float(self._rng.random())  # of the pulse that is under way
@@ -118,10 +121,10 @@ class Cse7766(UartChip):
         u_coef, i_coef, _ = self.coefficients
         since = max(self._started, now - _WINDOW_S)
         means = self._inputs.over(since, now, (V_PEAK_MV, I_PEAK_MV))
-        jitter = [1.0 + _JITTER * x for x in self._rng.standard_normal(2).tolist()]
+        jitter = [_JITTER_US * x for x in self._rng.standard_normal(3).tolist()]
         u_mv = math.hypot(math.sqrt(means.u2), _U_NOISE_MV)
         i_mv = math.hypot(math.sqrt(means.i2), _I_NOISE_MV)
-        cycles = [round(u_coef / u_mv * jitter[0]), round(i_coef / i_mv * jitter[1])]
+        cycles = [round(u_coef / u_mv + jitter[0]), round(i_coef / i_mv + jitter[1])]
         valid = 0x20
         faults = 0x01 if self._has("damaged") else 0
         if u_mv >= _U_LOWEST_MV:
@@ -131,7 +134,7 @@ class Cse7766(UartChip):
         waited = now - self._pulse_at
         if self._interval is not None and waited <= _HOLD_S:
             valid |= 0x10
-            cycles.append(min(round(self._interval * 1e6), LONGEST_US))
+            cycles.append(min(max(round(self._interval * 1e6 + jitter[2]), 1), LONGEST_US))
         else:
             microseconds = round(waited * 1e6)
             cycles.append(microseconds % LONGEST_US)
