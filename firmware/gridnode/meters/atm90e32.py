@@ -40,6 +40,8 @@ _SENSOR = ((0x2FF, 0x55AA), (0x216, 0x5183), (0x219, 0x01C1), (0x2FF, 0))
 _FLAGS = (((15, "over_current_i"), (12, "over_voltage_v")), ((14, "sag_v"), (10, "phase_loss_v")))
 _SEQUENCE = const(0x0200)
 
+_POWER_ON_MS = const(40)
+_RESET_MS = const(6)
 _WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
 _FULL_SCALE = const(0x7F00)  # of a peak register: the converter's limits read 4 * 2^13, whatever the gain
 _FULL_RMS = const(0xFFFF00)
@@ -199,6 +201,8 @@ class Meter(Polled):
         """Reset and set up the chip, unless it has come through a fault of the bus and goes on counting."""
         if self._owed:
             self._recover()
+        if not self._unfinished:
+            await asyncio.sleep_ms(_POWER_ON_MS)
         if self._read(_MMODE0) & 0xFF != 0x87:  # as set up and as after a reset: a silent chip is not written to
             raise BusError("no chip")
         if self._unfinished and self._intact():
@@ -207,7 +211,7 @@ class Meter(Polled):
         self._unfinished = False
         self.settle_ms = _WINDOW_MS
         self._access(_RESET, 0x789A)
-        await asyncio.sleep_ms(6)
+        await asyncio.sleep_ms(_RESET_MS)
         self._write(_CFG_ACCESS, 0x55AA)
         self._write(_METER_EN, 1)
         setup = self._setup

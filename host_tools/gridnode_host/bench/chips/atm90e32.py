@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gridnode_host.bench.chips import atm90e32_registers as r
-from gridnode_host.bench.chips.atm90e32_core import Core, Input, Measured
+from gridnode_host.bench.chips.atm90e32_core import NOISE_MV, Core, Input, Measured
 from gridnode_host.bench.chips.atm90e32_status import Status
 from gridnode_host.bench.chips.chip import Chip
 from gridnode_host.bench.mains import Circuit
@@ -249,7 +249,14 @@ class Atm90e32(Chip):
             self._window_end += passed * window
             begin = self._window_end - window
             measured = self._core.over(begin, r.WINDOW_CYCLES, frequency)
+            self._scatter(measured, window * r.SAMPLE_HZ)
             self._results = self._format(measured, frequency)
+
+    def _scatter(self, m: Measured, samples: float) -> None:
+        """What the converters' noise leaves in RMS values over so many samples."""
+        for rms, mv in ((m.u, m.u_mv), (m.i, m.i_mv)):
+            share = NOISE_MV / np.maximum(mv, NOISE_MV) / math.sqrt(samples)
+            np.multiply(rms, 1.0 + share * self._rng.standard_normal(3), out=rms)
 
     def _format(self, m: Measured, frequency: float) -> dict[int, int]:
         out: dict[int, int] = {}

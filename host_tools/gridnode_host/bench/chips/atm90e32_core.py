@@ -12,7 +12,7 @@ from gridnode_host.bench.chips import atm90e32_registers as r
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Complexes, Floats, Segment, Transfer
 
-_NOISE_MV = 0.02  # rms at the converter; the chip is specified from 0.12 mV
+NOISE_MV = 0.02  # rms at the converter; the chip is specified from 0.12 mV
 _PEAK_MV = r.FULL_SCALE_MV * math.sqrt(2.0)
 _REGISTER_PER_SCALE = 2.0 * math.sqrt(2.0)  # RMS register at full scale, per unit of gain
 
@@ -124,8 +124,8 @@ class Core:
         lines_u *= np.array(u_scale)[:, None]
         lines_i *= np.array(i_scale)[:, None]
         rms_u, rms_i = (np.sqrt(np.sum(np.abs(x) ** 2, axis=1)) for x in (lines_u, lines_i))
-        rms_u = np.hypot(rms_u, _NOISE_MV * np.array(u_scale))
-        rms_i = np.hypot(rms_i, _NOISE_MV * np.array(i_scale))
+        rms_u = np.hypot(rms_u, NOISE_MV * np.array(u_scale))
+        rms_i = np.hypot(rms_i, NOISE_MV * np.array(i_scale))
         for k in range(3):  # an offset counts 1/512 of the register's last place
             rms_u[k] = max(0.0, rms_u[k] + r.signed(get(r.U_OFFSET + 4 * k, 0)) / 51_200.0)
             rms_i[k] = max(0.0, rms_i[k] + r.signed(get(r.I_OFFSET + 4 * k, 0)) / 512_000.0)
