@@ -52,7 +52,7 @@ class MeterValues:
     A name with a phase's number behind it is that phase's (0 for one that is not there), and
     without one the system's. Units: V, A, W, VA, var, degrees that the current lags, Hz, %, and
     energies in `unit_wh`, whole multiples of `step_wh`. `lines_only` is a three-wire system,
-    where v1 to v3 are line to line.
+    where v1 to v3 are line to line. The meter is on since the rig time `on_since`.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class MeterValues:
         unit_wh: float = 1.0,
         step_wh: float = 1.0,
         demand_s: float = 3600.0,
+        on_since: float = -math.inf,
         lines_only: bool = False,
     ) -> None:
         self._circuit = circuit
@@ -73,6 +74,7 @@ class MeterValues:
         self._unit_wh = unit_wh
         self._step_wh = step_wh
         self._demand_s = demand_s
+        self._demand_since = max(until - demand_s, on_since)
         self._values = self._named(_over(circuit, since, until), lines_only) if until > since else {}
 
     def get(self, name: str) -> float:
@@ -92,8 +94,8 @@ class MeterValues:
         return counted // self._step_wh * self._step_wh / self._unit_wh
 
     def _demand(self) -> float:
-        """Mean imported power over the demand period that ends now, W."""
-        parts = self._circuit.segments(self._until - self._demand_s, self._until)
+        """Mean imported power over the demand period that ends now, W; 0 before it was on."""
+        parts = self._circuit.segments(self._demand_since, self._until)
         powers = [max(float(seg.sensed.p.sum()), 0.0) * (to - since) for seg, since, to in parts]
         return sum(powers) / self._demand_s
 

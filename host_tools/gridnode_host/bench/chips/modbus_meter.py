@@ -115,14 +115,15 @@ _FAMILY = {
     0xE0: "i_n",
 }
 
-RISH_DEMAND_MIN, RISH_ENERGY_UNIT, RISH_SYSTEM = 0x02, 0x04, 0x0A
-EASTRON_DEMAND_MIN, EASTRON_LINE, EASTRON_ADDRESS, EASTRON_BAUD = 0x02, 0x12, 0x14, 0x1C
+_DEMAND_MIN = 0x02  # of every kind
+RISH_ENERGY_UNIT, RISH_SYSTEM = 0x04, 0x0A
+EASTRON_LINE, EASTRON_ADDRESS, EASTRON_BAUD = 0x12, 0x14, 0x1C
 _ENERGY_UNITS = {1.0: 1.0, 2.0: 1e3, 3.0: 1e6}  # Wh by the Rish's energy setting
 _BAUD = {0.0: 2400, 1.0: 4800, 2.0: 9600, 3.0: 19200, 4.0: 38400}
 _PARITY = {0.0: "none", 1.0: "even", 2.0: "odd", 3.0: "none"}  # the last with two stop bits
 
 _EASTRON_SETTINGS = {
-    EASTRON_DEMAND_MIN: Setting(60.0, _one_of(0, 5, 8, 10, 15, 20, 30, 60)),
+    _DEMAND_MIN: Setting(60.0, _one_of(0, 5, 8, 10, 15, 20, 30, 60)),
     0x0C: Setting(100.0, _one_of(60, 100, 200)),  # pulse width, ms
     EASTRON_LINE: Setting(0.0, _one_of(*_PARITY)),
     EASTRON_ADDRESS: Setting(1.0, lambda value: 1 <= value <= 247 and value == int(value)),
@@ -139,7 +140,7 @@ KINDS = {
             0xDC: "thd_i",
         },
         settings={
-            RISH_DEMAND_MIN: Setting(8.0, _one_of(8, 15, 20, 30)),
+            _DEMAND_MIN: Setting(8.0, _one_of(8, 15, 20, 30)),
             RISH_ENERGY_UNIT: Setting(1.0, _one_of(*_ENERGY_UNITS)),
             0x06: Setting(415.0, lambda value: 100 <= value <= 500),  # system voltage
             0x08: Setting(5.0, lambda value: 1 <= value <= 9999),  # system current
@@ -321,7 +322,8 @@ class ModbusMeter(ModbusSlave):
             energies=self.energies,
             unit_wh=unit,
             step_wh=self.kind.step_wh,
-            demand_s=60.0 * self.settings[RISH_DEMAND_MIN],
+            demand_s=60.0 * max(self.settings[_DEMAND_MIN], 1.0),
+            on_since=self._began,
             lines_only=self.settings.get(RISH_SYSTEM) == WIRES_3P3,
         )
 
