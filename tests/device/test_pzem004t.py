@@ -19,6 +19,7 @@ def running(unit=None, spec=SPEC, profile=PROFILE):
         unit.registers[4, k] = word
     m = pzem004t.Meter(spec, profile, fake.Wire(unit), time)
     m.latency_ms = 10
+    m.settle_ms = 0
     assert m.start(None) == ()
     return unit, m
 
@@ -43,7 +44,7 @@ def test_reading():
     assert not x.quality and abs(flat["voltage"] - 230.4) < 1e-3 and abs(flat["current"] - 66.537) < 1e-4
     assert abs(flat["power"] - 15330.5) < 0.01 and flat["frequency"] == 50 and flat["power_factor"] == 1
     assert flat.get("reactive_power") is None and x.flags == ("power_alarm",)
-    assert m._line._uart.requests == [rtu.read(1, 4, 0, 10)], "one request has it all"
+    assert m._line._uart.requests == [rtu.read(1, 3, 1, 1), rtu.read(1, 4, 0, 10)], "one request has it all"
     unit.registers[4, 9] = 0
     assert fake.block(m).flags == ()
 
@@ -103,7 +104,8 @@ def test_faults_heal():
         lambda a: rtu.seal(b"\x01\x84\x04"),
         lambda a: rtu.seal(b"\x01\x04\x14" + bytes(20)),
     )
-    for distort in broken:
+    for k, distort in enumerate(broken):
+        wh(unit, 70001 + k)
         m._line._uart.distort = distort
         x = fake.block(m)
         assert x.quality["voltage"] == "bus_fault" and x.at[0]["power"] is None and x.covered_ms == 0
@@ -111,7 +113,7 @@ def test_faults_heal():
         m._line._uart.distort = None
         m._rest_ms = 0
         assert not fake.block(m).quality
-    assert (m.timeouts, m.garbled, m.refused) == (2, 8, 1), (m.timeouts, m.garbled, m.refused)
+    assert (m.timeouts, m.garbled, m.refused) == (3, 12, 1), (m.timeouts, m.garbled, m.refused)
 
 
 def test_noise_and_a_single_error_cost_nothing():
@@ -122,13 +124,18 @@ def test_noise_and_a_single_error_cost_nothing():
     assert m.garbled == 1
 
 
-def test_a_stuck_answer_is_stale():
+def test_a_counter_that_stands_still_under_load_is_stale():
     unit, m = running()
-    m.stuck_after = 3
-    kinds = [fake.block(m).quality.get("voltage") for _ in range(5)]
-    assert kinds == [None, None, None, "stale", "stale"], kinds
-    unit.registers[4, 0] += 1
-    assert not fake.block(m).quality
+    for word, standing, expected in ((2000, 14, "stale"), (0, 40, None)):
+        unit.registers[4, 3], unit.registers[4, 4] = word, 0  # 200 W, no load
+        wh(unit, 70100)
+        kinds = []
+        for _ in range(standing):
+            m._last = time.ticks_ms() - 8000
+            kinds.append(fake.block(m).quality.get("voltage"))
+        assert kinds[:8] == [None] * 8 and kinds[-1] == expected, kinds
+        wh(unit, 70110)
+        assert not fake.block(m).quality
 
 
 def test_commands():
@@ -154,7 +161,7 @@ def test_address_is_changed_and_followed():
     unit.reply = moves
     asyncio.run(m.set_address(7))
     assert unit.address == m.unit == 7 and not fake.block(m).quality
-    assert m._line._uart.requests[-2] == rtu.read(7, 3, 2, 1), "read back at its new place"
+    assert rtu.read(7, 3, 2, 1) in m._line._uart.requests, "read back at its new place"
 
 
 def test_commands_are_checked():

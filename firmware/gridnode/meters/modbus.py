@@ -17,7 +17,7 @@ _FORMATS = (">f", ">I", ">i", ">H", ">h")
 _UNSIGNED = (1, 3)
 BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
 ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
-_LEAST = 1e-9
+_LEAST = 1e-18
 _MWH_UJ = const(3600000)
 _MOST_GROUPS = const(12)
 _ILLEGAL_ADDRESS = const(2)
@@ -76,7 +76,8 @@ def total(data, at, kind, order, unit):
 class Meter(rtu.RtuMeter):
     """The mapped meter of one profile entry; what setup.modbus.plan says of it is explained there."""
 
-    stuck_after = 300
+    settle_ms = 1000  # one refresh: a meter that was just switched on answers zeros before
+    stuck_after = 120
 
     def __init__(self, spec, profile, machine, time):
         from gridnode.setup import modbus
@@ -101,17 +102,23 @@ class Meter(rtu.RtuMeter):
         self._factor = 1  # of the energy unit, from Wh; None while it is unknown
         self._counters = {}  # row -> Counter of uJ
         self._moved = False
+        self._lack = ""  # what the meter does not tell, while it tells the rest
+
+    async def block(self):
+        """One reading; what it lacks is the problem while there is no worse one."""
+        reading = await super().block()
+        if reading.quality and not self.problem:
+            self.problem = self._lack
+        return reading
 
     async def configure(self):
         """Read what the meter is set to: a map holds for one wiring, and energy needs its unit."""
-        if not self._settings:
-            return
         function, start, count, energy, checks = self._settings
         factor = None
         try:
             data = await self.ask(rtu.read(self.unit, function, start, count))
         except rtu.Refused as e:
-            self.problem = "unit %d does not tell its settings: %s" % (self.unit, e)
+            self._lack = "unit %d does not tell its settings: %s" % (self.unit, e)
         else:
             for at, kind, value, text in checks:
                 if number(data, at, kind, self._order) != value:
@@ -123,7 +130,7 @@ class Meter(rtu.RtuMeter):
                     if value == known:
                         factor = f
                 if factor is None:
-                    self.problem = "energy unit %s is not known" % value
+                    self._lack = "energy unit %s is not known" % value
         if energy and factor != self._factor:
             self._factor = factor
             self._counters.clear()
@@ -143,13 +150,13 @@ class Meter(rtu.RtuMeter):
                 if e.code not in (_ILLEGAL_ADDRESS, _ILLEGAL_VALUE):
                     raise
                 refused.append(group)
-                self.problem = "unit %d: registers %X to %X: %s" % (self.unit, start, start + count - 1, e)
+                self._lack = "unit %d: registers %X to %X: %s" % (self.unit, start, start + count - 1, e)
                 continue
             seen = seen * 31 & 0xFFFFFF ^ hash(data)
             for row in range(group[0], group[1]):
                 self._take(row, data, 2 * (self._rows[0][row] - start))
         if len(refused) == len(self._groups):
-            raise BusError(self.problem)
+            raise BusError(self._lack)
         self.fingerprint = seen
         for group in refused:
             self._split(group)
@@ -157,7 +164,7 @@ class Meter(rtu.RtuMeter):
             self._spoil(row, r.BUS_FAULT)
         for values in reading.at:
             _tidy(values)
-        if self._moved and self._settings:
+        if self._moved and self._settings[3]:
             factor = self._factor
             await self.configure()
             if factor != self._factor:

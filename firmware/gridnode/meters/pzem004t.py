@@ -9,7 +9,7 @@ from micropython import const
 from gridnode import reading as r
 from gridnode.meters import rtu
 from gridnode.meters.counter import Counter
-from gridnode.meters.polled import BusError
+from gridnode.meters.polled import BusError, Unusable
 
 _REGISTERS = const(10)
 _ALARM_POWER = const(1)  # holding register, W
@@ -17,6 +17,7 @@ _ADDRESS = const(2)  # holding register
 _LAST_ADDRESS = const(0xF7)
 _FRESH_MS = const(200)  # the meter measures no faster
 _STEP_UJ = const(3600000000)  # 1 Wh
+_OVERDUE_WS = const(10800)  # three counts
 _MOST_V = const(300)  # measures 80 to 260 V
 _MOST_A = const(120)  # measures 0 to 100 A
 
@@ -44,7 +45,8 @@ class Meter(rtu.RtuMeter):
     """PZEM-004T of one profile entry."""
 
     names = ("voltage", "current", "power", "power_factor", "frequency")
-    stuck_after = 600
+    settle_ms = 500
+    stuck_after = 3
     commands = {
         "reset_energy": "set the energy of the meter to zero",
         "set_address": "give the meter a new address, 1 to 247; the profile needs it too",
@@ -58,26 +60,32 @@ class Meter(rtu.RtuMeter):
         self.period_ms = max(_FRESH_MS, self.period_ms)
         self.reading.energy_step = _STEP_UJ
         self._counter = Counter(1 << 32)
+        self._due_ws = 0.0  # energy that should have been counted since the counter moved
+
+    async def configure(self):
+        """Nothing is set up: a meter that tells its alarm power is there."""
+        await self.ask(rtu.read(self.unit, rtu.READ_HOLDING, _ALARM_POWER, 1))
 
     async def measure(self, reading):
         """One request has it all."""
         data = await self.ask(rtu.read(self.unit, rtu.READ_INPUT, 0, _REGISTERS))
         if not any(data):
             raise BusError("all zeros")
-        self.fingerprint = data
         v, i, p, wh, f, pf, alarm = values(data)
-        reading.metered = r.PER_PHASE
         if not plausible(v, i, p, f, pf):
             self.errors += 1
-            for name in self.names:
-                reading.spoil(0, name, r.IMPLAUSIBLE)
-            return
+            raise Unusable("no load takes %s V, %s A, %s W, PF %s at %s Hz" % (v, i, p, pf, f), r.IMPLAUSIBLE)
         flat = reading.at[0]
         flat["voltage"], flat["current"], flat["power"] = v, i, p
         flat["frequency"], flat["power_factor"] = f, pf
-        reading.energy[0] = self._counter.step(wh) * _STEP_UJ
+        steps = self._counter.step(wh)
+        reading.metered = r.PER_PHASE
+        reading.energy[0] = steps * _STEP_UJ
         if alarm:
             reading.flags = ("power_alarm",)
+        # Its values are coarse enough to repeat; a counter that stands still under load is stuck.
+        self._due_ws = 0.0 if steps else self._due_ws + p * reading.ms / 1000
+        self.fingerprint = wh if self._due_ws > _OVERDUE_WS else None
 
     async def reset_energy(self):
         """Set the meter's energy to zero; the node's own totals go on."""

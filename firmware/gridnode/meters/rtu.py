@@ -161,7 +161,7 @@ class RtuMeter(Polled):
         self._rests_from = 0
         self._why = ""
 
-    async def ask(self, request, tries=2):
+    async def ask(self, request, tries=3):
         """Payload of the answer to `request`. Raises Refused, BusError.
 
         A meter that does not answer is left alone for a while, so that it does not take the line from the others:
@@ -206,9 +206,11 @@ class RtuMeter(Polled):
             began = time.ticks_ms()
             while True:
                 n = missing(request, data)
-                left = wait_ms - time.ticks_diff(time.ticks_ms(), began)
-                if not n or left <= 0 or len(data) > _MOST:
+                if not n:
                     return data
+                left = wait_ms - time.ticks_diff(time.ticks_ms(), began)
+                if left <= 0 or len(data) > _MOST:
+                    return data + wire.read(_MOST)  # it may have come while another task ran
                 data += await wire.receive(n, left)
 
     async def _silence(self):

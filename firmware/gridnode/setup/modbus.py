@@ -60,7 +60,7 @@ def plan(spec, profile):
         groups,
         _METERED[chart.get("metered", "total")],
         round(1000 * chart.get("energy_step", 1)) * 3600000,
-        _settings(chart.get("settings", ())),
+        _settings(chart.get("settings")) or (chart.get("function", 4), address[0], words(kind[0]), None, ()),
     )
 
 
@@ -122,7 +122,7 @@ def _limits(names, profile):
 
 
 def _settings(settings):
-    """(function, first register, registers, unit, checks) of the request that reads all settings, or None.
+    """(function, first register, registers, unit, checks) of the request that reads all settings; None without any.
 
     unit: (byte, kind, ((value, factor), ..)) of the energy unit or None; checks: (byte, kind, value, text).
     """
