@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def modbus_maps() -> dict[str, str]:
     """The product's maps of Modbus meters as JSON text, as a node gets them."""
     return {name: json.dumps(resources.modbus_map(name)) for name in resources.map_names()}
+
+
+@pytest.fixture(scope="session")
+def fuzz_frames() -> int:
+    """How many frames each codec of a serial line must survive: $FUZZ_FRAMES or 100,000."""
+    return int(os.environ.get("FUZZ_FRAMES") or 100_000)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ _PULSES = const(0x1000000)
 _HALF = const(0x800000)
 
 _TRIES = const(3)
+_PACKETS = const(5)
 _SLACK_MS = const(30)
 _QUIET_MS = const(21)  # between frames to different chips; a frame that takes longer than 16 ms is dropped
 _SETTLE_MS = const(1000)  # the first whole window of 800 ms
@@ -84,9 +85,12 @@ def counted(last, count, watt):
     return pulses
 
 
-def middle(packets):
-    """The middle one of each value of three decoded packets."""
-    return tuple([sorted(values)[1] for values in zip(*packets)])
+def agree(a, b):
+    """Whether two decoded packets, one right after the other, tell the same.
+
+    I_RMS, V_RMS and WATT stand still for 800 ms; meanwhile a pulse or two may come, and FREQ may move.
+    """
+    return a[:3] == b[:3] and abs(counted(a[3], b[3], 0)) <= 2 and abs(a[4] - b[4]) <= 20
 
 
 class Meter(Polled):
@@ -103,7 +107,7 @@ class Meter(Polled):
         self._machine = machine
         self._address = spec.get("address", 0)
         self._packet = read_command(self._address, _PACKET)
-        self._known = None  # values of the last reading
+        self._watt = 0  # of the last reading
         self._pulses = None  # the count that the energy is accounted up to
 
     def start(self, correction):
@@ -129,7 +133,7 @@ class Meter(Polled):
             self._line.send(bytes(5))  # more than 32 zero bits reset the chip's UART
             await asyncio.sleep_ms(_QUIET_MS)
             self.settle_ms = 0
-            self._known = None
+            self._watt = 0
             if await self._read(_MODE) == self._registers[-1][1]:
                 return
             self._pulses = None
@@ -142,12 +146,10 @@ class Meter(Polled):
             self.settle_ms = _SETTLE_MS
 
     async def measure(self, reading):
-        """Take one packet, or the middle of three where the first is far from the last reading."""
+        """Take two packets that agree: a sum of 8 bits lets too many errors pass for one to be believed."""
         async with self._line.turn:
             await asyncio.sleep_ms(_QUIET_MS)
-            values = await self._ask()
-            if self._far(values):
-                values = middle((values, await self._ask(), await self._ask()))
+            values = await self._agreed()
             if await self._read(_MODE) != self._registers[-1][1]:
                 raise BusError("configuration lost")
         self._fill(reading, values)
@@ -157,7 +159,6 @@ class Meter(Polled):
         flat = reading.at[0]
         volts, amperes, watts = v / self._per_v, i / self._per_a, watt / self._per_w
         if not period or volts > 2 * self._v or amperes > 3 * self._a or not self._possible(volts, amperes, watts):
-            self._known = None
             raise Unusable("%.0f V, %.2f A, %.0f W cannot be" % (volts, amperes, watts), r.IMPLAUSIBLE)
         flat["voltage"], flat["current"], flat["power"] = volts, amperes, watts
         crossing = not (status & _NO_ZERO_CROSSING or v < 0x7FFFF)
@@ -170,11 +171,12 @@ class Meter(Polled):
             reading.flags = ("no_load",)
         self._count(reading, count, watt)
         self.fingerprint = values if crossing else None  # without a voltage nothing need move
-        self._known = values
+        self._watt = watt
 
     def _count(self, reading, count, watt):
-        before = self._known[2] if self._known else 0
-        pulses = counted(self._pulses, count, watt if watt * before > 0 else 0) if self._pulses is not None else 0
+        if self._pulses is None:
+            self._pulses = count
+        pulses = counted(self._pulses, count, watt if watt * self._watt > 0 else 0)
         self._pulses = count
         reading.metered = r.IN_TOTAL
         reading.energy[pulses < 0] = abs(pulses) * self._uj
@@ -184,16 +186,14 @@ class Meter(Polled):
         """No more power than V times I, but for the errors of small values."""
         return abs(watts) <= 1.1 * volts * amperes + 0.01 * self._v * self._a
 
-    def _far(self, values):
-        """The values are no neighbours of the last ones: a step of the load, or a wild packet."""
-        known = self._known
-        return (
-            known is None
-            or abs(values[0] - known[0]) > 0.1 * self._a * self._per_a
-            or abs(values[1] - known[1]) > 0.1 * self._v * self._per_v
-            or abs(values[2] - known[2]) > 0.1 * self._v * self._a * self._per_w
-            or abs(counted(known[3], values[3], 0)) * self._uj > 3000 * int(self._v * self._a) * self.period_ms
-        )
+    async def _agreed(self):
+        """Values of two packets in a row; the next is asked for where the registers were refreshed in between."""
+        values = await self._ask()
+        for _ in range(_PACKETS - 1):
+            before, values = values, await self._ask()
+            if agree(before, values):
+                return values
+        raise Unusable("no two packets agree", r.IMPLAUSIBLE)
 
     async def _ask(self):
         """Values of a packet with a right checksum."""
