@@ -676,11 +676,13 @@ def test_wrong_id(node):
 
 def test_frozen_values_stand_still(node):
     node.chip.fault("frozen")
-    first = [node.read(address) for address in (0x31A, 0x31C, 0x312, 0x10E)]
+    shown = (0x31A, 0x31C, 0x312, 0x10E, 0x31E, 0x326)
+    first = [node.read(address) for address in shown]
+    assert all(first)
     node.circuit.set(voltage=100.0, current=1.0)
     for _ in range(5):
         node.clock.time += 1
-        assert [node.read(address) for address in (0x31A, 0x31C, 0x312, 0x10E)] == first
+        assert [node.read(address) for address in shown] == first
     node.chip.clear("frozen")
     assert node.read(0x31C) != first[1]
 

@@ -6,10 +6,15 @@ import math
 
 import numpy as np
 import pytest
+from gridnode_host import resources
+from gridnode_host.bench import frontend
+from gridnode_host.bench.chips.ade7953 import Ade7953
+from gridnode_host.bench.chips.bl0942 import Bl0942
 from gridnode_host.bench.chips.chip import Chip, UartChip
 from gridnode_host.bench.chips.metering import Input, Inputs
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.sensors import Sensor
+from gridnode_host.bench.wiring import Wiring
 
 START = 1_800_000_000.0
 
@@ -170,3 +175,67 @@ def test_faults_are_known_by_name():
     with pytest.raises(ValueError, match="no such fault: fire"):
         chip.fault("fire")
     chip.clear("noise")  # was not on
+
+
+# -- units as a profile wires them -----------------------------------------------------------
+
+
+def unit(name: str, seed: int):
+    """The chip of a profile, its exact calibration, its circuit and its clock."""
+    profile = resources.profile(name)
+    clock = Clock()
+    circuit = frontend.circuit(profile, clock)
+    built = frontend.wire(profile, circuit, Wiring(), seed=seed)
+    return built.chips["main"], built.calibration["meters"]["main"], circuit, clock
+
+
+def registers(chip, clock: Clock) -> tuple[float, float, float]:
+    """V, A and W of the first channel by the chip's own scale, per mV at its pins."""
+    if isinstance(chip, Ade7953):
+        clock.time += 0.1
+        chip.write(b"\x00\xfe\xad")
+        chip.write(b"\x01\x20\x00\x30")
+        chip.write(b"\x00\x08\x03")  # PGA of 8
+        clock.time += 1.0
+        full = 500 / math.sqrt(2)
+        values = []
+        for address in (0x31C, 0x31A, 0x312):
+            chip.write(address.to_bytes(2, "big"))
+            values.append(int.from_bytes(chip.read(4), "big"))
+        v, i, p = values
+        return (
+            v * full / 9_032_007,
+            i * full / 9_032_007 / 8,
+            p * full**2 / 4_862_401 / 8,
+        )
+    clock.time += 1.0
+    if isinstance(chip, Bl0942):
+        chip.receive(b"\x58\xaa")
+        clock.time += 0.1
+        data = chip.pending(clock.time)
+        i, v, _, p = (int.from_bytes(data[k : k + 3], "little") for k in (1, 4, 7, 10))
+        return v * 1.218 / 73989, i * 1.218 / 305978, p * 1.218**2 / 3537
+    clock.time += 1.0
+    data = chip.pending(clock.time)[-48:]
+    start = next(k for k in range(24) if data[k : k + 2] == b"\x55\x5a")
+    fields = [int.from_bytes(data[start + k : start + k + 3], "big") for k in range(2, 20, 3)]
+    v, i, p = (fields[k] / fields[k + 1] for k in (0, 2, 4))
+    return v, i, p
+
+
+@pytest.mark.parametrize("name", ["plug-ade7953", "plug-bl0942", "plug-cse7766"])
+def test_exact_calibration_undoes_the_parts_of_a_unit(name):
+    spec = resources.profile(name)["meters"][0]
+    per_v, per_a = spec["voltage"][0]["mv_per_v"], spec["current"][0]["shunt_mohm"]
+    gains = set()
+    for seed in range(3):
+        chip, calibration, circuit, clock = unit(name, seed)
+        circuit.set(current=7.0, phase_deg=30.0)
+        v_gain, i_gain = (calibration[key][0]["gain"] for key in ("voltage", "current"))
+        gains.add((v_gain, i_gain))
+        v, i, p = registers(chip, clock)
+        assert v / per_v * v_gain == pytest.approx(230.0, rel=2.5e-3)
+        assert i / per_a * i_gain == pytest.approx(7.0, rel=1e-3)
+        power = 230.0 * 7.0 * math.cos(math.radians(30.0))
+        assert p / per_v / per_a * v_gain * i_gain == pytest.approx(power, rel=1e-3)
+    assert len(gains) == 3

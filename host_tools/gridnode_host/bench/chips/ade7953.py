@@ -217,7 +217,7 @@ class Ade7953(Chip):
     def _was_read(self, address: int, data: bytes) -> None:
         """All of a register's bytes have gone out."""
         key = r.canonical(address)
-        if self.registers[r.LCYCMODE] & 0x40:
+        if self.registers[r.LCYCMODE] & 0x40 and not self._has("frozen"):
             if r.AENERGYA <= key <= r.APENERGYB:
                 self._energies.clear(key)
             elif key in (r.RSTVPEAK, r.RSTIAPEAK, r.RSTIBPEAK):

@@ -167,7 +167,7 @@ class Bl0942(UartChip):
         if address == CF_CNT:
             self._count(now)
             pulses = self._pulses
-            if self.registers[MODE] & 0x40:
+            if self.registers[MODE] & 0x40 and not self._has("frozen"):
                 self._pulses = 0
             return pulses
         if address == I_FAST_RMS:
