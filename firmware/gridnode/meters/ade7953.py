@@ -9,7 +9,7 @@ import asyncio
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters.angle import lag
+from gridnode.meters import angle
 from gridnode.meters.polled import BusError, Polled
 
 _LAST_OP = const(0x0FD)
@@ -40,6 +40,7 @@ _NO_LOAD = const(0x010000)  # of ACCMODE, channel A; that of B stands three bits
 _PERIOD_HZ = const(223750)
 _START_MS = const(100)
 _SETTLE_MS = const(250)  # RMS take 200
+_STEP_DEG = 0.025  # of the phase registers, at 60 Hz
 _TICKS_MS = const(500000)  # ticks_us tell no longer times apart
 
 
@@ -141,7 +142,8 @@ class Meter(Polled):
     """ADE7953 of one profile entry. Two currents are two phases with the same voltage."""
 
     names = ("voltage", "current", "power", "reactive_power", "phase_angle", "frequency")
-    stuck_after = 8  # RMS of 24 bits never repeat on a live supply
+    period_ms = 480  # a row of one second always has a reading
+    stuck_after = 10  # RMS of 24 bits never repeat on a live supply
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, len(spec["current"]))
@@ -166,10 +168,14 @@ class Meter(Polled):
         from gridnode.setup import ade7953, buses
 
         spec = self._spec
-        self._setup, units, self._rest, self.warnings = ade7953.registers(spec, self._profile, correction)
+        self._setup, units, self._leads, self.warnings = ade7953.registers(spec, self._profile, correction)
         self._volts, self._v_peak, self._amperes, self._i_peak, self._steps = units
-        # What the chip counts has no part in the rotation that is left to do: then power is integrated.
-        self._metered = 0 if any(self._rest) else r.PER_PHASE
+        self._hertz = self._profile["nominal"]["frequency"]
+        # What is left of a lead beyond the chip's range is missing in its counts too: then power is integrated.
+        self._metered = r.PER_PHASE
+        for lead, turned in self._leads:
+            if abs(lead - turned) > _STEP_DEG:
+                self._metered = 0
         self._least_v = self._profile["nominal"]["voltage"] / 20
         self._least_i = self._profile["rating"]["current"] / 1000
         if "i2c" in spec:
@@ -263,7 +269,7 @@ class Meter(Polled):
             self.settle_ms = 0
             return
         self._unfinished = False
-        self.settle_ms = 800  # enough energy for a power
+        self.settle_ms = 400  # until there is energy enough for a power
         await asyncio.sleep_ms(_START_MS)
         self._bus.write(_UNLOCK, 0xAD)  # and nothing between this and
         self._write(_RESERVED, 0x30)
@@ -332,10 +338,11 @@ class Meter(Polled):
         values["power"] = self._counts[k] * self._steps[k] / us
         values["reactive_power"] = q = self._counts[2 + k] * self._steps[k] / us
         self._now[k] = now
-        rest = self._rest[k]
+        lead, turned = self._leads[k]
+        rest = angle.left(lead, turned, hertz(period) / self._hertz if self.fingerprint is not None else 1)
         values["phase_angle"] = None
         if current > self._least_i:
-            values["phase_angle"] = lag(degrees(delay, period), q, rest)
+            values["phase_angle"] = angle.lag(degrees(delay, period), q, rest)
         reading.rotate(at, rest)
         if clipped:
             for name in ("current", "power", "reactive_power", "phase_angle"):

@@ -1,4 +1,4 @@
-"""Phase angle of a chip that tells the delay between two zero crossings."""
+"""Phase angles of chips that delay one of their inputs and tell the time between two zero crossings."""
 
 
 def lag(degrees, reactive, rest):
@@ -14,3 +14,12 @@ def lag(degrees, reactive, rest):
         degrees = -degrees
     degrees += rest
     return degrees - 360 if degrees > 180 else degrees + 360 if degrees < -180 else degrees
+
+
+def left(lead, turned, ratio):
+    """Degrees of a sensor's lead that a chip's delay leaves at a frequency of `ratio` times the nominal one.
+
+    lead, turned: degrees at the nominal frequency that the sensed current leads, and that the chip takes off. The lead
+    of a transformer falls as its reactance rises; the lag of a filter and a delay in time grow with the frequency.
+    """
+    return (lead / ratio if lead > 0 else lead * ratio) - turned * ratio

@@ -8,7 +8,7 @@ import asyncio
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters.angle import lag
+from gridnode.meters import angle
 from gridnode.meters.polled import BusError, Polled
 
 _METER_EN = const(0x00)
@@ -43,6 +43,7 @@ _SEQUENCE = const(0x0200)
 _POWER_ON_MS = const(40)
 _RESET_MS = const(6)
 _WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
+_STEP_DEG = 0.011  # of the phase registers, at 60 Hz
 _FULL_SCALE = const(0x7F00)  # of a peak register: the converter's limits read 4 * 2^13, whatever the gain
 _FULL_RMS = const(0xFFFF00)
 _ENERGY_LSB_UJ = const(11250000)  # 0.01 CF at 3200 pulses per kWh: 3.125 mWh
@@ -125,9 +126,13 @@ class Meter(Polled):
         """
         from gridnode.setup import atm90e32, buses
 
-        self._setup, self._rest, self.warnings = atm90e32.registers(self._spec, self._profile, correction)
-        # What the chip counts has no part in the rotation that is left to do: then power is integrated.
-        self._metered = 0 if any(self._rest) else r.PER_PHASE
+        self._setup, self._leads, self.warnings = atm90e32.registers(self._spec, self._profile, correction)
+        self._hertz = self._profile["nominal"]["frequency"]
+        # What is left of a lead beyond the chip's range is missing in its counts too: then power is integrated.
+        self._metered = r.PER_PHASE
+        for lead, turned in self._leads:
+            if abs(lead - turned) > _STEP_DEG:
+                self._metered = 0
         self._no_load = self._profile["rating"]["current"] / 1000
         self._spi, self._cs = buses.spi(self._machine, self._spec)
         self._spec = self._profile = self._machine = None  # all of it stands in the registers
@@ -245,10 +250,11 @@ class Meter(Polled):
         if not self._intact():
             raise BusError("configuration lost")
         self.fingerprint = None
-        for k in range(self.phases):
-            self._phase(reading, k)
-        flat = reading.at[0]
         raw = self._read(_FREQUENCY)
+        ratio = raw / 100 / self._hertz if 4000 < raw < 7000 else 1
+        for k in range(self.phases):
+            self._phase(reading, k, ratio)
+        flat = reading.at[0]
         live = self.fingerprint is not None
         flat["frequency"] = raw / 100 if live and raw else None
         t = self._read(_TEMPERATURE)
@@ -265,7 +271,7 @@ class Meter(Polled):
         self._deliver(reading)
         self._unfinished = False
 
-    def _phase(self, reading, k):
+    def _phase(self, reading, k, ratio):
         at = k + 1 if self.phases > 1 else 0
         values = reading.at[at]
         # Energies are not read in a row: they may be equal, and `_take` tells them by what was read before.
@@ -278,10 +284,11 @@ class Meter(Polled):
         values["power"] = self._power(_P + k)
         values["reactive_power"] = q = self._power(_Q + k)
         values["harmonic_power"] = self._power(_P_HARMONIC + k)
-        rest = self._rest[k]
+        lead, turned = self._leads[k]
+        rest = angle.left(lead, turned, ratio)
         values["phase_angle"] = None
         if current > self._no_load:
-            values["phase_angle"] = lag(self._read(_ANGLE + k) / 10, q, rest)
+            values["phase_angle"] = angle.lag(self._read(_ANGLE + k) / 10, q, rest)
         reading.rotate(at, rest)
         clipped_u = u >= _FULL_RMS or self._read(_U_PEAK + k) >= _FULL_SCALE
         clipped_i = i >= _FULL_RMS or self._read(_I_PEAK + k) >= _FULL_SCALE

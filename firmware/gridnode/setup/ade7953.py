@@ -31,24 +31,24 @@ def sign_magnitude(steps):
 
 
 def phcal(lead_deg, hertz):
-    """(PHCAL, degrees that are left) for a sensed current that leads by `lead_deg`.
+    """(PHCAL, degrees that this takes off) for a sensed current that leads by `lead_deg`.
 
     Steps of 4/3.58 MHz, up to 383. Positive ones delay the current (datasheet p. 34), so they are for one that leads.
     AN-1118 prints the opposite signs in its examples; the minus before its formula agrees with the datasheet.
     """
     per_step = 360 * hertz / 895000
     steps = max(-383, min(383, round(lead_deg / per_step)))
-    left = lead_deg - steps * per_step
-    return sign_magnitude(steps), left if abs(left) > per_step else 0.0
+    return sign_magnitude(steps), steps * per_step
 
 
 def registers(spec, profile, correction):
-    """(configuration, units, degrees left to rotate per current, warnings).
+    """(configuration, units, leads, warnings).
 
     The first is array('i') of address and value in turn, the configuration register first. Units: V per count, count of
-    a clipped voltage peak; A per count, counts of clipped peaks, uJ per count of energy, each per current. The gain of
-    the voltage is one of them and no register: the documents disagree on what AVGAIN does to channel B (BVGAIN must
-    not be changed, p. 62; must be equal, p. 34).
+    a clipped voltage peak; A per count, counts of clipped peaks, uJ per count of energy, each per current. A lead is
+    (degrees that the sensed current leads, that the chip takes off), a warning a sentence on what it cannot flag here.
+    The gain of the voltage is in the units: the documents disagree on what AVGAIN does to channel B (BVGAIN must not be
+    changed, p. 62; must be equal, p. 34).
     """
     v, f = profile["nominal"]["voltage"], profile["nominal"]["frequency"]
     rating = profile["rating"]["current"]
@@ -61,7 +61,7 @@ def registers(spec, profile, correction):
     full_v = _FULL_MV / spec["voltage"][0]["mv_per_v"] * gain_v
     # Lock the interface (bit 15), watch the configuration by its checksum (bit 8), keep the high-pass filters (bit 2).
     chip = [_CONFIG, 0x0104, _PGA_V, 0]
-    rest, amperes, peaks, steps = [], [], [], []
+    leads, amperes, peaks, steps = [], [], [], []
     design = None
     for k, channel in enumerate(spec["current"]):
         mv_per_a = channel.get("shunt_mohm") or 1000 * channel["burden_ohm"] / channel["ratio"]
@@ -71,9 +71,9 @@ def registers(spec, profile, correction):
         # Both currents count alike, since one over-current threshold is for both.
         register = gain(full * gain_i / design)
         full = full * gain_i * _UNITY / register
-        delay, left = phcal(lead_i - lead_v, f)
+        delay, turned = phcal(lead_i - lead_v, f)
         chip += (_PGA_V + 1 + k, codes[pga], (_AIGAIN, _BIGAIN)[k], register, _PHCAL + k, delay)
-        rest.append(left)
+        leads.append((lead_i - lead_v, turned))
         amperes.append(full / _FULL_RMS)
         peaks.append(int(0.97 * _FULL_PEAK * register / _UNITY))
         steps.append(round(1e6 * full_v * full / _FULL_RATE))
@@ -89,4 +89,4 @@ def registers(spec, profile, correction):
         chip += (address, min(0xFFFFFF, int(share * _FULL_PEAK)))
     chip += (_SAGCYC, 2)  # half cycles
     units = full_v / _FULL_RMS, int(0.97 * _FULL_PEAK), amperes, peaks, steps
-    return array("i", chip), units, rest, tuple(warnings)
+    return array("i", chip), units, leads, tuple(warnings)

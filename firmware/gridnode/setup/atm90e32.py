@@ -55,26 +55,23 @@ def gains(spec, channel):
 def phi(lead_deg, hertz):
     """Phi register for a sensed current that leads by `lead_deg`: bit 15 delays the voltage, steps of 1/2.048 MHz.
 
-    Returns (register, degrees that remain beyond the chip's range of 255 steps).
+    Returns (register, degrees that this takes off): the range ends at 255 steps.
     """
     per_step = 360 * hertz / 2048000
-    steps = int(abs(lead_deg) / per_step + 0.5)
-    left = 0.0
-    if steps > 255:
-        left = (abs(lead_deg) - 255 * per_step) * (1 if lead_deg > 0 else -1)
-        steps = 255
-    return steps | (0x8000 if lead_deg < 0 else 0), left
+    steps = min(255, int(abs(lead_deg) / per_step + 0.5))
+    return steps | (0x8000 if lead_deg < 0 else 0), steps * per_step * (1 if lead_deg > 0 else -1)
 
 
 def registers(spec, profile, correction):
-    """(configuration, degrees that are left to rotate per phase, warnings).
+    """(configuration, leads, warnings).
 
-    The first is array('H') of address and value in turn; a warning is a sentence on what the chip cannot flag here.
+    The first is array('H') of address and value in turn; a lead is (degrees that the sensed current leads, that the
+    chip takes off), one per phase; a warning is a sentence on what the chip cannot flag here.
     Raises ValueError for gains beyond the chip's registers.
     """
     f = profile["nominal"]["frequency"]
     chip = []
-    rest = []
+    leads = []
     gains_u = []
     gains_i = []
     for k in range(min(len(spec["voltage"]), len(spec["current"]))):
@@ -84,8 +81,8 @@ def registers(spec, profile, correction):
         u, c = round(u * gain_v), round(c * gain_i)
         if not (0 < u < 0x10000 and 0 < c < 0x10000):
             raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (spec["id"], k + 1))
-        steps, left = phi(lead_i - lead_v, f)
-        rest.append(left)
+        steps, turned = phi(lead_i - lead_v, f)
+        leads.append((lead_i - lead_v, turned))
         gains_u.append(u)
         gains_i.append(c)
         chip += (_UGAIN_A + 4 * k, u, _IGAIN_A + 4 * k, c, _PHI_A + 2 * k, steps)
@@ -110,4 +107,4 @@ def registers(spec, profile, correction):
     # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
     for k in range(6):
         chip += (_START + k, 0x1D4C if k < 3 else 0x02EE)
-    return array("H", chip), rest, tuple(warnings)
+    return array("H", chip), leads, tuple(warnings)
