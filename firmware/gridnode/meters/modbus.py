@@ -17,7 +17,8 @@ _FORMATS = (">f", ">I", ">i", ">H", ">h")
 _UNSIGNED = (1, 3)
 BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
 ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
-_LEAST = 1e-18
+_LEAST = const(66)  # exponents beyond which a float32 is no number that a meter tells: 2^-60, infinity
+_NO_NUMBER = const(255)
 _MWH_UJ = const(3600000)
 _MOST_GROUPS = const(12)
 _ILLEGAL_ADDRESS = const(2)
@@ -51,7 +52,14 @@ def number(data, at, kind, order):
     value = struct.unpack_from(_FORMATS[kind], _word)[0]
     if kind in _UNSIGNED:
         return None if value == (1 << 8 * size) - 1 else value
-    return value if value == 0 or (abs(value) > _LEAST and value - value == 0) else None
+    if not kind and value != 0 and not _LEAST < _exponent() < _NO_NUMBER:
+        return None
+    return value
+
+
+def _exponent():
+    """Exponent of the float32 in `_word`, plus 127."""
+    return (_word[0] & 0x7F) << 1 | _word[1] >> 7
 
 
 def total(data, at, kind, order, unit):
@@ -65,12 +73,11 @@ def total(data, at, kind, order, unit):
         return None
     if kind & ~BY_SETTING:
         return value * unit
-    exponent = (_word[0] & 0x7F) << 1 | _word[1] >> 7
-    mantissa = (_word[1] & 0x7F) << 16 | _word[2] << 8 | _word[3]
-    if exponent:
-        mantissa |= 0x800000
-    shift = max(1, exponent) - 150
-    return mantissa * unit << shift if shift > 0 else mantissa * unit >> -shift
+    if not value:
+        return 0
+    count = ((_word[1] & 0x7F | 0x80) << 16 | _word[2] << 8 | _word[3]) * unit
+    shift = _exponent() - 150
+    return count << shift if shift > 0 else count >> -shift
 
 
 class Meter(rtu.RtuMeter):
@@ -153,8 +160,7 @@ class Meter(rtu.RtuMeter):
                 self._lack = "unit %d: registers %X to %X: %s" % (self.unit, start, start + count - 1, e)
                 continue
             seen = seen * 31 & 0xFFFFFF ^ hash(data)
-            for row in range(group[0], group[1]):
-                self._take(row, data, 2 * (self._rows[0][row] - start))
+            self._take(group, start, data)
         if len(refused) == len(self._groups):
             raise BusError(self._lack)
         self.fingerprint = seen
@@ -196,35 +202,38 @@ class Meter(rtu.RtuMeter):
         else:
             self.reading.metered = 0  # without its counter energy comes from power and time
 
-    def _take(self, row, data, at):
-        """Bring one value into the reading."""
-        _, names, phases, kinds, scales = self._rows
-        name, kind = names[row], kinds[row]
-        factor = scales[row]
-        if kind & BY_SETTING:
-            if self._factor is None:
-                self._spoil(row, r.BUS_FAULT)
-                return
-            factor *= self._factor
-        if name >= ENERGY:
-            unit = round(1000 * factor) * _MWH_UJ
-            uj = total(data, at, kind, self._order, unit)
-            if uj is None:
+    def _take(self, group, start, data):
+        """Bring the values of a group into the reading."""
+        address, names, phases, kinds, scales = self._rows
+        for row in range(group[0], group[1]):
+            kind, factor = kinds[row], scales[row]
+            if kind & BY_SETTING:
+                if self._factor is None:
+                    self._spoil(row, r.BUS_FAULT)
+                    continue
+                factor *= self._factor
+            at = 2 * (address[row] - start)
+            if names[row] >= ENERGY:
+                self._count(row, 2 * phases[row] + names[row] - ENERGY, data, at, round(1000 * factor) * _MWH_UJ)
+                continue
+            value = number(data, at, kind, self._order)
+            if value is not None and factor != 1:
+                value *= factor
+            limit = self._limits[names[row]]
+            if value is None or value > limit or value < -limit:
                 self._spoil(row, r.IMPLAUSIBLE)
             else:
-                modulus = unit << 16 * words(kind) if kind & ~BY_SETTING else None
-                self._count(row, 2 * phases[row] + name - ENERGY, uj, modulus)
-            return
-        value = number(data, at, kind, self._order)
-        if value is None or abs(value * factor) > self._limits[name]:
-            self._spoil(row, r.IMPLAUSIBLE)
-        else:
-            self.reading.at[phases[row]][self.names[name]] = value * factor
+                self.reading.at[phases[row]][self.names[names[row]]] = value
 
-    def _count(self, row, place, uj, modulus):
-        reading = self.reading
+    def _count(self, row, place, data, at, unit):
+        """Bring an energy into the reading; `unit`: uJ of one."""
+        reading, kind = self.reading, self._rows[3][row]
+        uj = total(data, at, kind, self._order, unit)
+        if uj is None:
+            self._spoil(row, r.IMPLAUSIBLE)
+            return
         if row not in self._counters:
-            self._counters[row] = Counter(modulus)
+            self._counters[row] = Counter(unit << 16 * words(kind) if kind & ~BY_SETTING else None)
         reading.energy[place] = self._counters[row].step(uj)
         self._moved = self._moved or reading.energy[place] > 0
         # The meter's own step, or that of a float of this size.

@@ -173,29 +173,28 @@ class RtuMeter(Polled):
                 raise BusError(self._why)
             tries = 1
         for _ in range(tries):
-            data = await self._exchange(request)
-            span = find(request, data)
-            if span:
+            frame = await self._exchange(request)
+            if frame:
                 self._rest_ms = 0
                 try:
-                    return payload(request, data[span[0] : span[1]])
+                    return payload(request, frame)
                 except Refused:
                     self.refused += 1
                     self.errors += 1
                     raise
             self.errors += 1
-            if data:
-                self.garbled += 1
-                self._why = "garbled answer of unit %d" % self.unit
-            else:
+            if frame is None:
                 self.timeouts += 1
                 self._why = "unit %d is silent" % self.unit
+            else:
+                self.garbled += 1
+                self._why = "garbled answer of unit %d" % self.unit
         self._rest_ms = min(max(2 * self._rest_ms, _REST_MS), _LONGEST_REST_MS)
         self._rests_from = time.ticks_ms()
         raise BusError(self._why)
 
     async def _exchange(self, request):
-        """Send, and collect what comes until the answer is whole or its time is over."""
+        """The answer to `request`; an empty one if what came is none, None if nothing came in its time."""
         wire, time = self._line, self._time
         # The request counts as well: without a direction pin it is still on its way when the wait begins.
         wait_ms = self.latency_ms + _MARGIN_MS + (len(request) + answer_size(request)) * wire.byte_us // 1000
@@ -204,14 +203,16 @@ class RtuMeter(Polled):
             await self._silence()
             wire.send(request)
             began = time.ticks_ms()
-            while True:
-                n = missing(request, data)
-                if not n:
-                    return data
+            waits = True
+            while waits:
                 left = wait_ms - time.ticks_diff(time.ticks_ms(), began)
-                if left <= 0 or len(data) > _MOST:
-                    return data + wire.read(_MOST)  # it may have come while another task ran
-                data += await wire.receive(n, left)
+                waits = left > 0 and len(data) < _MOST
+                # When time is up, what came while another task ran counts as well.
+                data += (await wire.receive(missing(request, data), left)) if waits else wire.read(_MOST)
+                span = find(request, data)
+                if span:
+                    return data[span[0] : span[1]]
+        return b"" if data else None
 
     async def _silence(self):
         """Wait for 3.5 characters in which nothing comes: the rest of an answer that was late belongs to nobody."""

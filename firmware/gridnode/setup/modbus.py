@@ -44,7 +44,7 @@ def plan(spec, profile):
     name = bytes([_name(row["name"], names) for row in rows])
     phase = bytes([row.get("phase", 0) for row in rows])
     kind = bytes([_kind(row) for row in rows])
-    scale = array("f", [row.get("scale", 1) * _factor(row.get("unit", "")) for row in rows])
+    scale = tuple([row.get("scale", 1) * _factor(row.get("unit", "")) for row in rows])
     groups = group(address, kind, chart["max_registers"], chart["max_gap"])
     order = spec["modbus"].get("word_order", chart.get("word_order", "ABCD"))
     totals = tuple([row["name"] for row in rows if not row.get("phase") and row["name"] in _OF_PHASES])
@@ -118,7 +118,7 @@ def _limits(names, profile):
         "thd_voltage": 1000,
         "thd_current": 1000,
     }
-    return array("f", [table.get(name, 1e15) for name in names])
+    return tuple([table.get(name, 1e15) for name in names])
 
 
 def _settings(settings):
