@@ -70,6 +70,7 @@ class Cse7766(UartChip):
         self.coefficients = coefficients
         self._circuit = circuit
         self._inputs = Inputs(circuit, voltage, current)
+        self._told = b""  # the last frame
         self._reset()
 
     # -- UART ------------------------------------------------------------------------------
@@ -107,7 +108,7 @@ class Cse7766(UartChip):
         now = self._clock()
         self._quiet()
         self._next_frame = now + START_S
-        self._told = b""  # the last frame
+        self._told = b""
         self._started = now
         self._counted = now
         self._fraction = float(self._rng.random())  # of the pulse that is under way
