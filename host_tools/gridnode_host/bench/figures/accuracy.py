@@ -18,8 +18,6 @@ from gridnode_host.bench.solo import Solo
 
 _FIRST_S = 6.0  # from a node's start to the first point
 _TAIL_S = 0.5  # the block in which a row ends belongs to it
-_SPEED = {"ct": 18.0}  # node seconds per second on the machine this was written on
-_USUAL_SPEED = 40.0
 
 
 @dataclass(frozen=True)
@@ -40,29 +38,22 @@ def jobs(readings: int = READINGS, chosen: Sequence[FrontEnd] = FRONT_ENDS) -> l
     """The whole campaign, the longest job first."""
     found = []
     for front_end in chosen:
-        profile = front_end.resolved()
-        rating, room = float(profile["rating"]["current"]), front_ends.room(profile)
         groups: dict[tuple[int, str], list[Point]] = {}
-        for point in points(rating, room, readings):
-            row_s = _row_s(front_end, profile["meters"][0]["driver"], point)
+        for point in points(front_end, readings):
+            row_s = _row_s(front_end, point)
             group = point.load.name if row_s > 2 else ""  # long ones share the work
             groups.setdefault((row_s, group), []).append(point)
         found += [Job(front_end.profile, row_s, tuple(g)) for (row_s, _), g in groups.items()]
-    return sorted(found, key=lambda job: -job.length_s / _speed(job))
+    return sorted(found, key=lambda job: -job.length_s / front_ends.find(job.profile).speed)
 
 
-def _speed(job: Job) -> float:
-    driver = front_ends.find(job.profile).resolved()["meters"][0]["driver"]
-    return _SPEED.get(driver, _USUAL_SPEED)
-
-
-def _row_s(front_end: FrontEnd, driver: str, point: Point) -> int:
+def _row_s(front_end: FrontEnd, point: Point) -> int:
     """Length of a reading in s: long where the converter's noise asks for the average.
 
     At 5 % of 60 A a block of 200 ms has a spread of 0.3 % from 5 mV of noise on 33 mV.
     """
-    if driver != "ct" or point.share > 10:
-        return math.ceil(front_end.period_s)
+    if not front_end.noisy or point.share > 10:
+        return front_end.period_s
     return 10 if point.share <= 5 else 2
 
 

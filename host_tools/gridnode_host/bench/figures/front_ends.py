@@ -48,8 +48,14 @@ class FrontEnd:
     steps: Mapping[str, Step] = field(default_factory=dict)
     source: str = ""
     settle_s: float = 3.0
-    period_s: float = 1.0
-    """Shortest reading that is judged: at least two of the meter's own."""
+    period_s: int = 1
+    """Length of the readings that are judged: at least two of the meter's own."""
+    noisy: bool = False
+    """Whether small currents drown in the noise of its converter."""
+    speed: float = 100.0
+    """Node seconds per second, about: what takes longest is begun first."""
+    most_a: float = math.inf
+    """End of a meter's own range, A rms."""
 
     def resolved(self) -> Json:
         """The profile with its board and maps."""
@@ -61,13 +67,16 @@ class FrontEnd:
 
 
 FRONT_ENDS = (
-    FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM),
-    FrontEnd("home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM),
+    FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM, noisy=True, speed=18),
+    FrontEnd(
+        "home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM, noisy=True, speed=10
+    ),
     FrontEnd(
         "feeder-200a",
         "ATM90E32AS",
         steps={"frequency": Step(0.01)},
         source="46003B 5.5: Freq in 0.01 Hz",
+        speed=15,
     ),
     FrontEnd(
         "plug-ade7953",
@@ -80,7 +89,7 @@ FRONT_ENDS = (
         "BL0942",
         steps={"frequency": Step(counts=1e6)},
         source="V1.1 p. 14: f = 10^6 / FREQ",
-        period_s=2.0,
+        period_s=2,
     ),
     FrontEnd(
         "plug-cse7766",
@@ -92,7 +101,7 @@ FRONT_ENDS = (
             "power": Step(counts=5_364_000.0),
         },
         source="values are coefficient / cycle, cycles in whole us; no frequency",
-        period_s=2.0,
+        period_s=2,
     ),
     FrontEnd(
         "pzem-100a",
@@ -103,13 +112,14 @@ FRONT_ENDS = (
             "power": Step(0.1),
             "frequency": Step(0.1),
         },
-        source="V3.0 manual 2.3: registers in 0.1 V, 1 mA, 0.1 W, 0.1 Hz",
-        period_s=2.0,
+        source="V3.0 manual 2.3: registers in 0.1 V, 1 mA, 0.1 W, 0.1 Hz; up to 100 A",
+        most_a=100.0,
+        period_s=2,
     ),
-    FrontEnd("rish-3430", "Rish Master 3430", settle_s=5.0, period_s=2.0),
-    FrontEnd("sdm120", "Eastron SDM120", settle_s=5.0, period_s=2.0),
-    FrontEnd("sdm630", "Eastron SDM630", settle_s=5.0, period_s=2.0),
-    FrontEnd("pump-ads1115", "ADS1115, RMS of one current", ("current",), period_s=2.0),
+    FrontEnd("rish-3430", "Rish Master 3430", settle_s=5.0, period_s=2),
+    FrontEnd("sdm120", "Eastron SDM120", settle_s=5.0, period_s=5),
+    FrontEnd("sdm630", "Eastron SDM630", settle_s=5.0, period_s=2),
+    FrontEnd("pump-ads1115", "ADS1115, RMS of one current", ("current",), speed=6),
 )
 
 
@@ -118,13 +128,11 @@ def find(profile: str) -> FrontEnd:
     return {front_end.profile: front_end for front_end in FRONT_ENDS}[profile]
 
 
-def room(profile: Mapping[str, Any]) -> float:
-    """Largest peak current that the front end of a profile can hold, A."""
+def peak_room(profile: Mapping[str, Any]) -> float:
+    """Largest peak current that the converters of a profile can hold, A."""
     meter = profile["meters"][0]
-    peaks = []
-    for channel in meter.get("current", ()):
-        peaks.append(_full_scale_mv(profile, meter, channel) / mv_per_a(channel))
-    return min(peaks, default=math.inf)
+    ends = (_full_scale_mv(profile, meter, c) / mv_per_a(c) for c in meter.get("current", ()))
+    return min(ends, default=math.inf)
 
 
 def _full_scale_mv(profile: Mapping[str, Any], meter: Json, channel: Json) -> float:

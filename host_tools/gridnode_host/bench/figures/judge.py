@@ -57,18 +57,17 @@ class Result:
         """Judge one report: the flat values, and each phase where there are several."""
         self.readings += 1
         self.coverage = min(self.coverage, reported.get("coverage") or 0.0)
-        reasons = set((reported.get("quality") or {}).values())
-        if "saturated" in reasons:
-            self.refused += 1
+        found = {
+            name: list(_errors(name, reported, self.truth, self.point.load))
+            for name in self.front_end.offers
+        }
+        if not all(errors and None not in errors for errors in found.values()):
+            saturated = "saturated" in (reported.get("quality") or {}).values()
+            self.refused += saturated
+            self.missing += not saturated
             return
-        whole = not reasons
-        for name in self.front_end.offers:
-            errors = list(_errors(name, reported, self.truth, self.point.load))
-            whole = whole and bool(errors) and None not in errors
-            for error in errors:
-                if error is not None:
-                    self.worst[name] = max(self.worst.get(name, 0.0), error)
-        self.missing += not whole
+        for name, errors in found.items():
+            self.worst[name] = max(self.worst.get(name, 0.0), *(e or 0.0 for e in errors))
 
     def verdict(self) -> tuple[bool, str]:
         """Whether the point is passed, and what there is to say.

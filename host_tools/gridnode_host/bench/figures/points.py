@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from gridnode_host.bench import shapes
+from gridnode_host.bench.figures import front_ends
+from gridnode_host.bench.figures.front_ends import FrontEnd
 
 VOLTAGE = 230.0
 SHARES = (2, 5, 10, 20, 50, 100, 120)
@@ -25,7 +27,7 @@ LIMITS = {"voltage": 0.2, "current": 0.2, "frequency": 10.0, "harmonics": 0.5}
 POWER_LIMIT = 0.5
 POWER_LIMIT_LAGGING = 1.0  # at PF 0.5
 
-# A peak this close to the end of a converter's range may be refused or measured.
+# A current this close to the end of a range may be refused or measured.
 _EDGE = (0.95, 1.03)
 
 
@@ -100,21 +102,24 @@ class Point:
         return LIMITS["harmonics" if "harmonics" in name else name]
 
 
-def points(rating: float, room: float, readings: int = READINGS) -> list[Point]:
-    """Every point of a front end that holds peaks of `room` A."""
+def points(front_end: FrontEnd, readings: int = READINGS) -> list[Point]:
+    """Every point of a front end; the power factor is nothing to one that tells no power."""
+    profile = front_end.resolved()
+    rating, peak_room = float(profile["rating"]["current"]), front_ends.peak_room(profile)
     found = []
-    for load, share, frequency in _grid():
-        peak = load.crest * rating * share / 100.0 / room
-        fits = None if _EDGE[0] < peak < _EDGE[1] else peak < 1.0
+    for load, share, frequency in _grid("power" in front_end.offers):
+        rms = rating * share / 100.0
+        full = max(load.crest * rms / peak_room, rms / front_end.most_a)
+        fits = None if _EDGE[0] < full < _EDGE[1] else full <= 1.0
         few = min(readings, REFUSALS)
         found.append(Point(load, share, frequency, fits, few if fits is False else readings))
     return found
 
 
-def _grid() -> Iterator[tuple[Load, float, float]]:
-    for load in (SINE, LAGGING, LEADING):
+def _grid(with_power: bool) -> Iterator[tuple[Load, float, float]]:
+    for load in (SINE, LAGGING, LEADING) if with_power else (SINE,):
         yield from ((load, share, 50.0) for share in SHARES)
     for load in (SMPS, DIMMER, NOISY):
         yield from ((load, share, 50.0) for share in FEW_SHARES)
     for frequency in FREQUENCIES:
-        yield from ((load, 50, frequency) for load in (SINE, LAGGING))
+        yield from ((load, 50, frequency) for load in ((SINE, LAGGING) if with_power else (SINE,)))
