@@ -20,6 +20,7 @@ _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which
 _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _LEARNING = const(5)  # cycles for bias and rate
 _TURN_MS = const(2)
+_ROUGH = const(7)  # orders that are strong enough to look like noise
 _STALL_US = const(200)  # a set that comes so much later spoils its cycle
 
 
@@ -32,20 +33,20 @@ def covariance(s, at, a, b):
     return ((s[at] + (s[at + 1] << 14)) * n - a * b) / (n * n)
 
 
-def noise_square(s, squares, angle):
+def noise_square(s, squares, factor, angle):
     """Mean square of the converter's noise in (1/16 mV)^2, from the first voltage.
 
     The mains is smooth from set to set and white noise is not: with the autocovariance R at 0, 1 and 2 sets the
     noise is R(0) - (4 R(1) - R(2)) / 3, less what that leaves of the known harmonics.
-    squares: mean squares of the orders 1, 2, ..; angle: advance of the fundamental per set in radians.
+    squares: mean squares of the orders 1, 2, .., a factor apart; angle: advance of the fundamental per set, radians.
     """
     at = w.SUMS
     total = s[at]
     smooth = 4 * covariance(s, at + w.FIRST, total, total) - covariance(s, at + w.SECOND, total, total)
     noise = covariance(s, at + w.SQUARE, total, total) - smooth / 3
-    for k in range(len(squares)):
+    for k in range(min(_ROUGH, len(squares))):
         x = ((k + 1) * angle) ** 2
-        noise -= squares[k] * x * x * (1 / 6 - x / 36 + x * x / 480)  # 1 - (4 cos h - cos 2h) / 3
+        noise -= squares[k] * factor * x * x * (6 - x) / 36  # of 1 - (4 cos h - cos 2h) / 3
     return max(0.0, noise)
 
 
@@ -77,21 +78,16 @@ class Channel:
         self.re = self.im = 0.0  # phasor of the fundamental, rms, as sensed
         self.saturated = False
 
-    def transform(self, bins, shift, sets, surplus, sine, weights, out):
-        """Take the orders out of the bins of `sets` sets: squares, in (1/16 mV)^2 and with noise for now."""
+    def transform(self, bins, shift, sine, out):
+        """Take the orders out of the bins; their squares are the kernel's for now."""
         squares = self.squares
-        for k in range(len(squares)):
+        for k in range(len(squares) - 1, -1, -1):
             w.phasor(bins, self.place, shift, k + 1, sine, out)
-            weight = weights[k] / sets
-            re, im = out[0] * weight, out[1] * weight
-            squares[k] = re * re + im * im
-            if not k:
-                re /= 1 + surplus
-                im /= 1 - surplus
-                squares[0] = re * re + im * im
-                self.re, self.im = re * self.scale, im * self.scale
+            re, im = out[0], out[1]
+            squares[k] = re * re + im * im  # of most orders a small integer, which costs no heap
+        self.re, self.im = re, im
 
-    def finish(self, s, noise, sets, surplus, slower):
+    def finish(self, s, noise, sets, weights, surplus, slower):
         """Mean squares without noise and without the transformer's own response; sets: those in the bins."""
         total = s[self.at]
         squares, unit = self.squares, self.scale * self.scale
@@ -99,11 +95,16 @@ class Channel:
         self.saturated = s[self.at + w.SATURATED] > s[w.SETS] // 1000
         self.harmonic = None
         if sets:
+            weight = math.sqrt(weights[0]) * self.scale / sets
+            self.re *= weight / (1 + surplus)
+            self.im *= weight / (1 - surplus)
             self.square += surplus * (self.square - 2 * self.re * self.re)
             first, higher = response(self.lead_deg, slower)
-            share = 2 * noise / sets  # of noise in a phasor
+            share = 2 * noise * sets  # of noise in a phasor
+            factor = unit / (higher * sets * sets)
             for k in range(len(squares)):
-                squares[k] = (squares[k] - share) * unit / (higher if k else first)
+                squares[k] = (squares[k] * weights[k] - share) * factor
+            squares[0] = (self.re * self.re + self.im * self.im - 2 * noise / sets * unit) / first
             self.harmonic = max(0.0, self.square - squares[0] * first) / higher
             self.square = squares[0] + self.harmonic
 
@@ -248,14 +249,15 @@ class Meter:
             surplus = (s[w.SETS_US] - s[w.SPAN_US]) / s[w.SPAN_US]
             angle = 2 * math.pi * good * (1 + surplus) / n
             for c in self._channels:
-                c.transform(self._bins, p[w.SHIFT], binned, surplus, self._sine, self._weights, self._phasor)
+                c.transform(self._bins, p[w.SHIFT], self._sine, self._phasor)
         self._noise_sets = min(self._noise_sets + n, 16 * n)
-        noise = noise_square(s, self._volts[0].squares if binned else (), angle)
+        known = self._volts[0].squares if binned else ()
+        noise = noise_square(s, known, self._weights[0] / (binned * binned or 1), angle)
         self._noise += (noise - self._noise) * n / self._noise_sets
         # Deviation of a mean square of noise, and of the estimate of the noise itself.
         spread = self._noise * math.sqrt(2 / n + 4.5 / self._noise_sets)
         for c in self._channels:
-            c.finish(s, self._noise, binned, surplus, slower)
+            c.finish(s, self._noise, binned, self._weights, surplus, slower)
         if binned and not s[w.SPOILT]:
             reading.spectrum = self._spectrum
         for k in range(self.phases):

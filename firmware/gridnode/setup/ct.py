@@ -98,9 +98,12 @@ def _count(lin, mv):
 
 
 def weights(p, orders):
-    """Factors from the kernel's phasors to rms values per set in 1/16 mV, array('f'): what sharing has weakened too."""
+    """Factors from the squares of the kernel's phasors to mean squares in (1/16 mV)^2 times the square of the sets.
+
+    Sharing between bins has weakened the order h by sinc(h/B)**2.
+    """
     step = math.pi * (1 << p[w.SHIFT]) / (1 << 24)
-    return array("f", (8 * math.sqrt(2) * (h * step / math.sin(h * step)) ** 2 for h in range(1, orders + 1)))
+    return tuple([128 * (h * step / math.sin(h * step)) ** 4 for h in range(1, orders + 1)])
 
 
 def buffers(p, voltages):

@@ -5,6 +5,7 @@ stdin: the resolved profile as JSON. Converter and chip are objects here that al
 # mypy: ignore-errors
 # ruff: noqa: RUF037 - this deque takes no keywords
 
+import asyncio
 import gc
 import json
 import math
@@ -14,7 +15,8 @@ from collections import deque
 from gridnode import storage
 from gridnode.setup import pipeline
 
-_PAIRS = 12 * 278
+_SET_US = 72
+_SETS = 24 * 278
 _RUNS = 5
 
 # flash is not what is measured here
@@ -30,11 +32,11 @@ class Retained:
 
 
 class Time:
-    """Time of a converter that is asked for one pair after the other."""
+    """Time of a converter that is asked for one set of two channels after the other."""
 
     def __init__(self):
         self._ms = 0
-        self.ticks = deque((), _PAIRS)
+        self.ticks = deque((), _SETS)
         self.ticks_us = self.ticks.popleft
 
     def ticks_ms(self):
@@ -59,15 +61,15 @@ class Converter:
         self._at = 0
 
     def __call__(self, pin):
-        counts = deque((), _PAIRS)
+        counts = deque((), _SETS)
         for k in range(self._at - len(self._ticks), self._at):
             counts.append(_count(pin.number, k))
         self._pins[pin.number] = counts
         return Channel(counts)
 
     def refill(self):
-        while len(self._ticks) < _PAIRS:
-            self._ticks.append(72 * self._at)
+        while len(self._ticks) < _SETS:
+            self._ticks.append(_SET_US * self._at)
             for number in self._pins:
                 self._pins[number].append(_count(number, self._at))
             self._at += 1
@@ -75,7 +77,7 @@ class Converter:
 
 def _count(number, k):
     amplitude = 1150 if number == 35 else 700
-    return 1437 + int(amplitude * math.sin(2e-6 * math.pi * 50 * 72 * k))
+    return 1437 + int(amplitude * math.sin(2e-6 * math.pi * 50 * _SET_US * k))
 
 
 class Channel:
@@ -121,33 +123,33 @@ class Machine:
         self.Pin = Pin
 
 
-def _spent(work):
+async def _spent(work):
     gc.collect()
     gc.disable()
     before = gc.mem_alloc()
-    work()
+    await work()
     spent = gc.mem_alloc() - before
     gc.enable()
     return spent
 
 
-def main():
+async def main():
     profile = json.load(sys.stdin)
     time = Time()
     converter = Converter(time.ticks)
     converter.refill()
     spec, machine = profile["meters"][0], Machine(converter)
-    way = pipeline.build(spec, profile, None, machine, time, Retained(), 1, True)
-    way.start()
+    meter = pipeline.load_meter(spec, profile, machine, time)
+    way = pipeline.build(meter, spec, profile, None, Retained(), 1, meter.names)
     result = {"meter": [], "reading": []}
     for name, work in (("meter", way.meter.block), ("reading", way.block)):
         for _ in range(_RUNS + 6):  # the chip's first window and the alarms pass first
             converter.refill()
-            result[name].append(_spent(work))
+            result[name].append(await _spent(work))
         result[name] = result[name][6:]
     result["quality"] = way.meter.reading.quality
     result["values"] = way.meter.reading.at[0]
     print(json.dumps(result))
 
 
-main()
+asyncio.run(main())

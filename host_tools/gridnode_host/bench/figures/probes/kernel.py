@@ -1,6 +1,7 @@
-"""Cost of the clamp's sampling kernel per pair, native code against its bytecode twin.
+"""Cost of the clamp's sampling kernel per set of conversions, native code against its bytecode twin.
 
-The converter is C code (a queue), as on the chip, so that what is timed is the kernel.
+stdin: the number of channels, alternately voltages and currents. The converter is C code (a queue), as on the chip,
+so that what is timed is the kernel.
 """
 # mypy: ignore-errors
 # ruff: noqa: RUF037 - this deque takes no keywords
@@ -8,67 +9,81 @@ The converter is C code (a queue), as on the chip, so that what is timed is the 
 import gc
 import json
 import math
+import sys
 import time
 from array import array
 from collections import deque
 
-_PAIR_US = 72
+from gridnode.setup import ct
+
+_CONVERSION_US = 36
 _CYCLES = 10
-_PAIRS = 12 * 278  # until ten whole cycles of 50 Hz have passed
+_RUN = 12  # cycles of 50 Hz until ten whole ones have passed
+_ORDERS = 15
 
 
-def _source(amplitude):
-    wave = deque((), _PAIRS)
-    for k in range(_PAIRS):
-        angle = 2e-6 * math.pi * 50 * _PAIR_US * k
-        wave.append(1437 + int(amplitude * math.sin(angle)))
+def _source(amplitude, sets, set_us):
+    wave = deque((), sets)
+    for k in range(sets):
+        wave.append(1437 + int(amplitude * math.sin(2e-6 * math.pi * 50 * set_us * k)))
     return wave
 
 
-def _parameters(w):
-    p = array("i", [0] * w.PARAMETERS)
+def _parameters(w, channels, set_us):
+    p = array("i", [0] * (w.CHANNEL + channels * w.CHANNEL_WORDS))
     p[w.CYCLES] = _CYCLES
-    p[w.OFFSET_V] = p[w.OFFSET_I] = 13000
-    p[w.HYSTERESIS] = 700
-    p[w.PAIRS_NOMINAL] = 277
-    p[w.PAIRS_MIN] = 166
-    p[w.PAIRS_MAX] = 374
-    p[w.GAP_US] = 4 * _PAIR_US
-    p[w.STEP] = (1 << 24) // 277
+    p[w.ROOM] = 2 * _CYCLES + 5
+    p[w.HYSTERESIS] = 1100
+    p[w.STEP] = (50 * set_us << 24) // 1000000
+    p[w.GAP_US] = set_us + 200
     p[w.COUNT_LOW] = 10
     p[w.COUNT_HIGH] = 2900
+    p[w.SHIFT] = 16
+    p[w.REFERENCE] = w.CHANNEL + w.LAST
+    p[w.CHANNELS] = channels
+    for k in range(channels):
+        at = w.CHANNEL + k * w.CHANNEL_WORDS
+        p[at + w.OFFSET] = 1300 * 4096
+        p[at + w.PARTNER] = at - w.CHANNEL_WORDS + w.LAST if k & 1 else 0
     return p
 
 
-def _measure(name):
-    """us per pair (the best of five runs), bytes allocated by a run, sums."""
+def _measure(name, channels):
+    """us per set and per phasor (the best of five runs), bytes allocated by a run, sums."""
     try:
         w = __import__("gridnode.meters." + name, None, None, (name,))
     except (ImportError, ValueError):  # no native loader, or code for another processor
         return None
-    table = array("H", [1420 + round(8.06 * 32 * k) for k in range(129)])
-    sine = array("h", [round(8192 * math.sin(math.pi * k / 128)) for k in range(256)])
-    partial, results = array("i", [0] * w.RESULTS), array("i", [0] * w.RESULTS)
-    best = None
+    set_us = channels * _CONVERSION_US
+    sets = _RUN * 20000 // set_us
+    table = array("i", [round(4096 * (142 + 0.806 * 32 * k)) for k in range(129)])
+    bins, halves, results = ct.buffers(_parameters(w, channels, set_us), (channels + 1) // 2)
+    sine, out = ct.sine(), array("i", (0, 0))
+    best = orders = None
     for _ in range(5):
-        ticks = deque([_PAIR_US * k for k in range(_PAIRS)], _PAIRS)
-        volts, amperes = _source(1150), _source(700)
-        calls = (volts.popleft, amperes.popleft, ticks.popleft)
-        for k in range(w.RESULTS):
-            results[k] = 0
-        parameters = _parameters(w)
-        sample = w.sample
+        ticks = deque([set_us * k for k in range(sets)], sets)
+        waves = [_source(700 if k & 1 else 1150, sets, set_us) for k in range(channels)]
+        calls = (ticks.popleft, *[wave.popleft for wave in waves])
+        parameters = _parameters(w, channels, set_us)
+        sample, phasor = w.sample, w.phasor
         gc.collect()
         gc.disable()
         before = gc.mem_alloc()
         start = time.ticks_us()
-        sample(calls, parameters, table, sine, partial, results)
-        took = time.ticks_diff(time.ticks_us(), start)
+        sample(calls, parameters, table, bins, halves, results)
+        middle = time.ticks_us()
+        for order in range(1, _ORDERS + 1):
+            phasor(bins, 1, 16, order, sine, out)
+        end = time.ticks_us()
         allocated = gc.mem_alloc() - before
         gc.enable()
-        cost = took / (_PAIRS - len(ticks))
+        cost = time.ticks_diff(middle, start) / (sets - len(ticks))
         best = cost if best is None else min(best, cost)
-    return {"us": best, "bytes": allocated, "pairs": results[w.PAIRS], "sums": list(results)}
+        cost = time.ticks_diff(end, middle) / _ORDERS
+        orders = cost if orders is None else min(orders, cost)
+    sums = list(results) + list(halves) + list(out)
+    return {"us": best, "phasor_us": orders, "bytes": allocated, "sets": results[w.SETS], "sums": sums}
 
 
-print(json.dumps({"viper": _measure("waveform"), "bytecode": _measure("waveform_plain")}))
+channels = json.load(sys.stdin) or 2
+print(json.dumps({"viper": _measure("waveform", channels), "bytecode": _measure("waveform_plain", channels)}))
