@@ -161,7 +161,7 @@ def test_current_over_range_and_frequency():
             x = block(meter)
             assert not x.quality, (x.quality, meter.problem)
             worst = max(worst, abs(x.at[0]["current"] / amperes - 1))
-    assert worst < 0.001, worst
+    assert worst < 0.0015, worst
 
 
 def test_bias_of_a_single_input_is_taken_off():
@@ -209,9 +209,9 @@ def test_a_late_sample_costs_a_burst_not_the_value():
     x = block(meter)
     assert meter.errors == 1 and abs(x.at[0]["current"] - 10) < 0.01
     chip, meter = running(CLAMP, wave(10))
-    chip.bus_us = 900  # too slow a bus
+    chip.bus_us = 1200  # too slow a bus
     x = block(meter)
-    assert x.quality == {"current": "stale"} and x.ms < 2000 and meter.problem
+    assert x.quality == {"current": "stale"} and x.ms < 1000 and meter.problem, (x.quality, x.ms, meter.problem)
 
 
 def test_unplugged_and_plugged_in_again():
