@@ -148,7 +148,7 @@ def test_energy_unit_of_the_rish_is_a_setting() -> None:
 
 def test_demand_is_the_mean_of_its_period() -> None:
     bench = Bench("rish-3430", current=10.0)
-    bench.clock.pass_(238)
+    bench.clock.pass_(237)
     assert bench.read(0x54) == f32(3 * 2300 * 240 / 480)
     bench.clock.pass_(480)
     assert bench.read(0x54) == f32(6900)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from gridnode_host.bench.chips import (
+    ade7953,
+    ads1115,
+    atm90e32,
+    bl0942,
+    cse7766,
+    ct_input,
+    ds18b20,
+    modbus_meter,
+    pzem004t,
+    sht3x,
+)
 from gridnode_host.bench.environment import Environment
 from gridnode_host.bench.mains import Circuit, Clock
 from gridnode_host.bench.site import Parts, Site, Spec, Wired
@@ -18,30 +29,18 @@ def _wire_mcu(_spec: Spec, _site: Site) -> Wired:
     return None, None
 
 
-def _of(module: str) -> Callable[[Spec, Site], Wired]:
-    def wire(spec: Spec, site: Site) -> Wired:
-        try:
-            found = import_module(f"gridnode_host.bench.chips.{module}")
-        except ModuleNotFoundError:
-            raise ValueError(f"no model of a {module} front end") from None
-        return found.wire(spec, site)  # type: ignore[no-any-return]
-
-    return wire
-
-
-# TODO: direct imports as soon as every model is there
 WIRE: Mapping[str, Callable[[Spec, Site], Wired]] = {
-    "ct": _of("ct_input"),
-    "atm90e32": _of("atm90e32"),
-    "ade7953": _of("ade7953"),
-    "bl0942": _of("bl0942"),
-    "cse7766": _of("cse7766"),
-    "pzem004t": _of("pzem004t"),
-    "modbus": _of("modbus_meter"),
-    "sht3x": _of("sht3x"),
-    "ds18b20": _of("ds18b20"),
+    "ct": ct_input.wire,
+    "atm90e32": atm90e32.wire,
+    "ade7953": ade7953.wire,
+    "bl0942": bl0942.wire,
+    "cse7766": cse7766.wire,
+    "pzem004t": pzem004t.wire,
+    "modbus": modbus_meter.wire,
+    "sht3x": sht3x.wire,
+    "ds18b20": ds18b20.wire,
     "mcu": _wire_mcu,
-    "ads1115": _of("ads1115"),
+    "ads1115": ads1115.wire,
 }
 """The wiring function of each driver that a profile can name."""
 
@@ -60,15 +59,20 @@ def circuit(profile: Mapping[str, Any], clock: Clock | None = None, seed: int = 
     Where one voltage serves several currents they are branches of one phase: the voltages of the
     circuit's "phases" then have the same angle. Otherwise they are 120 degrees apart.
     """
-    phases = int(profile["phases"])
-    voltages = max((len(spec["voltage"]) for spec in profile["meters"] if "voltage" in spec), default=0)
+    branches = False
+    for spec in profile["meters"]:
+        voltages = len(spec.get("voltage", ()))
+        if voltages > 1 or spec["driver"] == "modbus":
+            branches = False
+            break
+        branches |= voltages == 1 and len(spec.get("current", ())) > 1
     return Circuit(
-        phases,
+        int(profile["phases"]),
         clock,
         seed,
         voltage=float(profile["nominal"]["voltage"]),
         frequency=float(profile["nominal"]["frequency"]),
-        apart_deg=0.0 if voltages == 1 else 120.0,
+        apart_deg=0.0 if branches else 120.0,
     )
 
 

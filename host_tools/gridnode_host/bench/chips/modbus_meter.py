@@ -234,6 +234,7 @@ class ModbusMeter(ModbusSlave):
             self.settings[EASTRON_BAUD] = codes.get(baudrate, 2.0)
             self.settings[EASTRON_LINE] = parities[parity]
         self._reset()
+        self._began -= _REFRESH_S  # it was on before the bench began
 
     # -- functions -------------------------------------------------------------------------
 

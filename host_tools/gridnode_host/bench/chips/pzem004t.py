@@ -63,6 +63,7 @@ class Pzem004t(ModbusSlave):
         self._phase = phase
         self._rated = rated
         self._reset()
+        self._began -= _REFRESH_S  # it was on before the bench began
 
     # -- functions -------------------------------------------------------------------------
 

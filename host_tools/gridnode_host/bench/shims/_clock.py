@@ -98,13 +98,14 @@ def start(data):
     """Take over rate, time of day and conversion time from the bench's greeting."""
     global _sec, _sec_rest, _rate, _conversion, _n0, _us, _ms, _limit
     at, _rate, _sec, _sec_rest, _conversion = unpack_from("<2iI2i", data)
-    now = _nat()
-    _n0 = _us = _add(now, -((now - at) & _LOW))
     _ms = utime.ticks_ms()
     _limit = _CHUNK
     _bus.on_clock = _fetch_rate
     _bus.before = _before
-    if not _rate:
+    if _rate:
+        now = _nat()
+        _n0 = _us = _add(now, -((now - at) & _LOW))
+    else:
         _step_by_itself()
     sync()
 
