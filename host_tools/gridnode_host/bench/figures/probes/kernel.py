@@ -4,7 +4,7 @@ stdin: the number of channels, alternately voltages and currents. The converter 
 so that what is timed is the kernel.
 """
 # mypy: ignore-errors
-# ruff: noqa: RUF037 - this deque takes no keywords
+# ruff: noqa: RUF005, RUF037 - this deque takes no keywords, and a tuple no star
 
 import gc
 import json
@@ -63,7 +63,7 @@ def _measure(name, channels):
     for _ in range(5):
         ticks = deque([set_us * k for k in range(sets)], sets)
         waves = [_source(700 if k & 1 else 1150, sets, set_us) for k in range(channels)]
-        calls = (ticks.popleft, *[wave.popleft for wave in waves])
+        calls = (ticks.popleft,) + tuple([wave.popleft for wave in waves])
         parameters = _parameters(w, channels, set_us)
         sample, phasor = w.sample, w.phasor
         gc.collect()
