@@ -250,7 +250,7 @@ def test_unknown_energy_unit_is_not_trusted():
 def test_another_wiring_is_refused():
     unit, m = running("rish-3430", rish(system=2.0))
     x = fake.block(m)
-    assert x.quality["v1"] == "bus_fault" and "system type is not 3 (3P4W)" in m.problem, m.problem
+    assert x.quality["v1"] == "bus_fault" and "needs system type 3 (3P4W), it reads 2.0" in m.problem, m.problem
     put(unit, 0x0A, 3.0, 3)
     assert not fake.block(m).quality
 

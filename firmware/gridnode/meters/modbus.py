@@ -128,8 +128,9 @@ class Meter(rtu.RtuMeter):
             self._lack = "unit %d does not tell its settings: %s" % (self.unit, e)
         else:
             for at, kind, value, text in checks:
-                if number(data, at, kind, self._order) != value:
-                    raise BusError(text)
+                found = number(data, at, kind, self._order)
+                if found != value:
+                    raise BusError("%s, it reads %s" % (text, found))
             if energy:
                 at, kind, factors = energy
                 value = number(data, at, kind, self._order)

@@ -139,6 +139,6 @@ def _settings(settings):
         if "units" in s:
             energy = (2 * (at - start), k, tuple([(int(v), _factor(s["units"][v])) for v in s["units"]]))
         else:
-            text = "%s is not %s, as its map needs" % (s["name"], s["text"])
+            text = "its map needs %s %s" % (s["name"], s["text"])
             checks.append((2 * (at - start), k, s["want"], text))
     return settings[0].get("function", 3), start, end - start, energy, tuple(checks)
