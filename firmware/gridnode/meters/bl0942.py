@@ -21,10 +21,13 @@ _PACKET = const(0xAA)
 _SIZE = const(23)
 _HEAD = const(0x55)
 
+_CF_CNT = const(0x07)
+_STATUS = const(0x09)
 _MODE = const(0x19)
 _WRITE_PROTECT = const(0x1D)
 _UNLOCK = const(0x55)
 
+_NEGATIVE = const(0x01)  # STATUS: the last pulse was one of exported energy
 _NO_LOAD = const(0x02)  # STATUS: active power below the creep threshold; power and current read 0
 _NO_ZERO_CROSSING = const(0x200)  # STATUS: V_RMS below 0x7FFFF, no frequency
 _PULSES = const(0x1000000)
@@ -98,7 +101,7 @@ class Meter(Polled):
 
     names = ("voltage", "current", "power", "frequency")
     period_ms = 800
-    stuck_after = 20
+    stuck_after = 10
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
@@ -136,7 +139,10 @@ class Meter(Polled):
             self._watt = 0
             if await self._read(_MODE) == self._registers[-1][1]:
                 return
-            self._pulses = None
+            if self._pulses is not None:
+                # Since its reset the chip has counted up, whatever the direction; from here it goes both ways.
+                count, status = await self._read(_CF_CNT), await self._read(_STATUS)
+                self._pulses = 2 * count if status & _NEGATIVE else 0
             await self._write(_WRITE_PROTECT, _UNLOCK)
             for register, value in self._registers:  # MODE, which says that all is done, comes last
                 await self._write(register, value)

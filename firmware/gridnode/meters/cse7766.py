@@ -180,7 +180,7 @@ class Meter(Polled):
     """
 
     names = ("voltage", "current", "power")
-    stuck_after = 30
+    stuck_after = 20
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
