@@ -80,6 +80,7 @@ class Meter(Polled):
     """ADS1115 of one profile entry. `machine` and `time` are passed in; nothing is touched before `start`."""
 
     counts_energy = False
+    period_ms = 700  # a row of one second always has a reading
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
