@@ -28,7 +28,7 @@ RATES_HZ = (8, 16, 32, 64, 128, 250, 475, 860)
 _PAIRS = ((0, 1), (0, 3), (1, 3), (2, 3), (0, None), (1, None), (2, None), (3, None))
 
 _WAKE_S = 25e-6  # from power-down to the start of a conversion
-_POINTS = 32  # of the input in one conversion
+_POINTS = 16  # of the input in one conversion
 _SUPPLY_V = 3.3
 _CLAMP_V = 0.3
 _NOISE_LSB = 0.6

@@ -11,6 +11,9 @@ from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Floats, Values
 
 
+_DECIMALS = 5  # of what a meter tells; finer is the arithmetic of the bench
+
+
 class Energies:
     """Counters in Wh, varh, VAh and Ah: `[L1, L2, L3, total]` each, never falling.
 
@@ -87,7 +90,7 @@ class MeterValues:
             return self._energy(kind, number)
         if name == "demand":
             return self._demand()
-        return self._values.get(name, 0.0)
+        return round(self._values.get(name, 0.0), _DECIMALS) + 0.0  # no negative zero
 
     def _energy(self, name: str, number: int) -> float:
         counted = float(getattr(self._energies, name)[number])
