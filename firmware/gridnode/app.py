@@ -149,17 +149,17 @@ class App:
     async def _measure(self, pipeline):
         meter = pipeline.meter
         while True:
+            began = self.uptime.ms()
             block, changes = await pipeline.block()
             for change in changes:
                 self._alarm(change)
             for event in block.events:
                 self._supply_event(meter, *event)
-            if block.flags or pipeline.flags:
-                for flag, up in pipeline.turned(block.flags):
-                    self._say("flag", meter=meter.id, flag=flag, raised=up)
+            for flag, up in pipeline.turned(block):
+                self._say("flag", meter=meter.id, flag=flag, raised=up)
             self._watch(meter)
-            self._seen[meter.id] = self.uptime.ms()
-            await asyncio.sleep_ms(meter.period_ms)
+            now = self._seen[meter.id] = self.uptime.ms()
+            await asyncio.sleep_ms(max(0, began + meter.period_ms - now))
 
     def _say(self, event, ago_s=0, **fields):
         """An event for console and cloud."""

@@ -1,5 +1,9 @@
 """The way of one meter's readings: measure, correct, account, judge, average into rows and reports."""
 
+from micropython import const
+
+_FLAG_MS = const(10000)  # a chip compares samples: at its threshold a flag flickers
+
 
 class Pipeline:
     """One meter and everything its readings pass; setup.pipeline builds it.
@@ -17,7 +21,7 @@ class Pipeline:
         self.row = row
         self.report = report
         self.flat = flat
-        self.flags = ()  # of the last block
+        self._flags = {}  # name -> ms since the meter last had it up
 
     def start(self):
         """Hand the correction to the meter."""
@@ -32,10 +36,20 @@ class Pipeline:
         self.row.add(block)
         return block, changes
 
-    def turned(self, flags):
-        """Flags that came up or went down since the last call: [(name, whether it is up)]."""
-        last, self.flags = self.flags, flags
-        return [(f, True) for f in flags if f not in last] + [(f, False) for f in last if f not in flags]
+    def turned(self, block):
+        """Flags that came up with this block, or have been down for ten seconds: [(name, whether it is up)]."""
+        changes = []
+        for flag in block.flags:
+            if flag not in self._flags:
+                changes.append((flag, True))
+            self._flags[flag] = 0
+        for flag in list(self._flags):
+            if flag not in block.flags:
+                self._flags[flag] += block.ms
+                if self._flags[flag] >= _FLAG_MS:
+                    del self._flags[flag]
+                    changes.append((flag, False))
+        return changes
 
     def close_row(self, timestamp):
         """End the row and add it to the report."""

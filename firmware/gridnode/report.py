@@ -18,7 +18,9 @@ def flat(out, pipelines, windows, timestamp):
             continue
         reading = window.finish(timestamp)
         _values(out, pipeline, reading, pipeline.flat)
-        quality.update(reading.quality)
+        for name in reading.quality:
+            if name not in NAMES or name in pipeline.flat:  # another one's value stands there
+                quality[name] = reading.quality[name]
         least.update(reading.min)
         most.update(reading.max)
         flags += reading.flags

@@ -125,6 +125,11 @@ _ADVICE = {
         "The meter sends values that its place cannot have: check its wiring and the profile's ratings.",
         exit=Exit.REFUSED,
     ),
+    "threshold": Advice(
+        _MEASURE,
+        "Nothing to do, or a profile with a smaller voltage or current at the chip.",
+        exit=Exit.REFUSED,
+    ),
     "flash": Advice(
         "keep the energy totals",
         "Keep the node powered until it is repaired: its flash takes no more writes.",

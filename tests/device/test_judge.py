@@ -204,7 +204,9 @@ def test_flat_values_of_a_second_meter_stand_in_for_those_of_the_first():
         set(flat[0]) == {"voltage", "current", "power", "frequency"} and set(flat[1]) == {"temperature", "humidity"}
     ), flat
     first, second, third = reading.Window("main"), reading.Window("air"), reading.Window("sub")
-    first.add(block(voltage=230.0, temperature=41.0))
+    x = block(voltage=230.0, temperature=41.0)
+    x.quality.update({"temperature": "stale", "power": "saturated"})
+    first.add(x)
     x = block(temperature=25.5, humidity=None)
     x.quality["humidity"] = "bus_fault"
     second.add(x)
@@ -212,7 +214,10 @@ def test_flat_values_of_a_second_meter_stand_in_for_those_of_the_first():
     book = energy.Ledger(1, 20000)
     ways = [way(chip, book, flat[0]), way(air, None, flat[1]), way(sub, book, flat[2])]
     out = json.loads(reported(ways, [first, second, third], [(ways[2], third)]))
-    assert out["temperature"] == 25.5 and out["voltage"] == 230.0 and out["quality"] == {"humidity": "bus_fault"}, out
+    assert out["temperature"] == 25.5 and out["voltage"] == 230.0 and out["quality"] == {
+        "humidity": "bus_fault",
+        "power": "saturated",
+    }, out
     assert out["sub"]["voltage"] == 231.0 and out["sub"]["energy_import_wh"] == 0
 
 
@@ -264,11 +269,19 @@ def test_a_faulty_meter_says_so_once_per_signal():
     assert x.quality == {"voltage": "stale", "frequency": "stale"}
 
 
-def test_flags_are_told_when_they_turn():
+def test_flags_are_told_when_they_turn_and_do_not_flicker():
     p = way(Meter(), None, None)
-    assert p.turned(("sag_v1",)) == [("sag_v1", True)]
-    assert p.turned(("sag_v1", "sequence")) == [("sequence", True)]
-    assert p.turned(()) == [("sag_v1", False), ("sequence", False)]
+    x = block()
+    x.ms = 1000
+
+    def turned(*flags):
+        x.flags = flags
+        return p.turned(x)
+
+    assert turned("sag_v1") == [("sag_v1", True)]
+    assert turned("sag_v1", "sequence") == [("sequence", True)]
+    assert [turned() for _ in range(9)] == [[]] * 9 and turned("sequence") == [("sag_v1", False)]
+    assert [turned() for _ in range(9)] == [[]] * 9 and turned() == [("sequence", False)]
 
 
 def test_judging_and_averaging_do_not_grow():

@@ -59,6 +59,8 @@ def _wire(app, profile):
                 try:
                     way = pipeline.build(meters[k], spec, profile, calibrated, app.retained, k + 1, flat[k])
                     app.pipelines.append(way)
+                    for sentence in getattr(meters[k], "warnings", ()):
+                        app.fault("meter " + meters[k].id, "threshold", sentence, "measure without that flag")
                     break
                 except (ValueError, KeyError, OSError) as e:
                     _refused(app, spec, e, calibrated)
