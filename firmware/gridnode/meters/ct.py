@@ -20,6 +20,7 @@ _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which
 _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _LEARNING = const(5)  # cycles for bias and rate
 _TURN_MS = const(2)
+_WEAK = 400.0  # of the mean square of noise: a signal that it matters to
 _ROUGH = const(7)  # orders that are strong enough to look like noise
 _STALL_US = const(200)  # a set that comes so much later spoils its cycle
 
@@ -77,6 +78,7 @@ class Channel:
         self.harmonic = None  # of it, what is not the fundamental
         self.re = self.im = 0.0  # phasor of the fundamental, rms, as sensed
         self.saturated = False
+        self.noise = None  # (1/16 mV)^2, what the orders leave of a weak signal
 
     def transform(self, bins, shift, sine, out):
         """Take the orders out of the bins; their squares are the kernel's for now."""
@@ -90,8 +92,12 @@ class Channel:
     def finish(self, s, noise, sets, weights, surplus, slower):
         """Mean squares without noise and without the transformer's own response; sets: those in the bins."""
         total = s[self.at]
+        square = covariance(s, self.at + w.SQUARE, total, total)
         squares, unit = self.squares, self.scale * self.scale
-        self.square = max(0.0, covariance(s, self.at + w.SQUARE, total, total) - noise) * unit
+        weak = square < _WEAK * noise
+        if weak and self.noise is not None:
+            noise = min(noise, self.noise)  # the mains may be noisier than the converter
+        self.square = max(0.0, square - noise) * unit
         self.saturated = s[self.at + w.SATURATED] > s[w.SETS] // 1000
         self.harmonic = None
         if sets:
@@ -102,8 +108,14 @@ class Channel:
             first, higher = response(self.lead_deg, slower)
             share = 2 * noise * sets  # of noise in a phasor
             factor = unit / (higher * sets * sets)
+            known = 0.0
             for k in range(len(squares)):
-                squares[k] = (squares[k] * weights[k] - share) * factor
+                x = squares[k] * weights[k]
+                known += x
+                squares[k] = (x - share) * factor
+            if weak:
+                rest = max(0.0, square - known / (sets * sets))
+                self.noise = rest if self.noise is None else self.noise + (rest - self.noise) / 8
             squares[0] = (self.re * self.re + self.im * self.im - 2 * noise / sets * unit) / first
             self.harmonic = max(0.0, self.square - squares[0] * first) / higher
             self.square = squares[0] + self.harmonic
