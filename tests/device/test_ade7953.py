@@ -59,7 +59,7 @@ class Chip:
         self.fill()
 
     def fill(self):
-        self.registers.update({0x21A: 0, 0x21B: 0, 0x21C: 0, 0x10E: 4474, 0x201: 0})
+        self.registers.update({0x21A: 40, 0x21B: 41, 0x21C: 42, 0x10E: 4474, 0x201: 0})
 
     # -- what the chip does
 
@@ -538,6 +538,9 @@ def test_a_chip_that_has_stopped_measuring_is_stale():
     assert x.quality["v1"] == "stale" and x.at[1]["voltage"] is None, x.quality
     chip.frozen = False
     settle(chip, m)
+    chip.registers.update({0x21A: 0, 0x21B: 0, 0x21C: 0})
+    x = block(chip, m)
+    assert x.quality["v1"] == "stale" and "noise" in m.problem, "a chip that has never measured reads zeros"
 
 
 def test_garbage_of_a_reading():

@@ -39,7 +39,7 @@ class Bus:
     def reset(self):
         self.resets += 1
         self.registers.clear()
-        self.registers[0x33] = 0x0087
+        self.registers.update({0x33: 0x0087, 0xE9: 0x0300})  # noise
         self.last = 0
 
     def SPI(self, number, **kwargs):
@@ -113,11 +113,11 @@ def running(spec=SPEC):
     return bus, m
 
 
-def settle(bus, m):
+def settle(bus, m, reason=None):
     """Set the chip up and let its first window pass, in which there are no values."""
     x = block(bus, m)
     assert x.quality["v1"] == "stale" and x.quality["frequency"] == "stale" and x.at[1]["voltage"] is None, x.quality
-    assert not block(bus, m, 400).quality, m.problem
+    assert block(bus, m, 400).quality.get("v1") == reason, m.problem
 
 
 def fill(bus):
@@ -283,7 +283,7 @@ def test_no_angle_without_a_current_and_no_frequency_without_a_voltage():
     x = block(bus, m)
     assert x.at[1]["phase_angle"] is None and x.at[2]["phase_angle"] is not None and not x.quality
     for k in range(3):
-        bus.registers[0xD9 + k] = 0
+        bus.registers[0xD9 + k] = 40
     x = block(bus, m)
     assert x.at[0]["frequency"] is None and not x.quality
 
@@ -404,6 +404,8 @@ def test_a_chip_that_has_stopped_measuring_is_stale_and_reset():
     resets = bus.resets
     block(bus, m)
     assert bus.resets == resets + 1
+    bus.registers.update({address: 0 for address in range(0xD9, 0xF0)})
+    settle(bus, m, "stale")  # not even noise
     bus, m = running()  # without a supply nothing moves
     bus.frozen = True
     for _ in range(3 * m.stuck_after):

@@ -10,7 +10,7 @@ from micropython import const
 
 from gridnode import reading as r
 from gridnode.meters import angle
-from gridnode.meters.polled import BusError, Polled
+from gridnode.meters.polled import BusError, Polled, Unusable
 
 _LAST_OP = const(0x0FD)
 _UNLOCK = const(0x0FE)
@@ -143,7 +143,7 @@ class Meter(Polled):
 
     names = ("voltage", "current", "power", "reactive_power", "phase_angle", "frequency")
     period_ms = 480  # a row of one second always has a reading
-    stuck_after = 10  # RMS of 24 bits never repeat on a live supply
+    stuck_after = 2  # RMS of 24 bits do not repeat on a live supply
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, len(spec["current"]))
@@ -302,7 +302,7 @@ class Meter(Polled):
         if self.phases > 1:
             self._take(_STATUS_B)
         accmode = self._read(_ACCMODE)
-        raw = self._read(_VRMS)
+        raw = heard = self._read(_VRMS)
         voltage = raw * self._volts
         clipped = self._read(_V_PEAK) >= self._v_peak
         period = self._read(_PERIOD)
@@ -311,19 +311,22 @@ class Meter(Polled):
         reading.at[0]["frequency"] = hertz(period) if live else None
         for k in range(self.phases):
             at = k + 1 if self.phases > 1 else 0
-            self._channel(reading, at, k, period)
+            heard |= self._channel(reading, at, k, period)
             reading.at[at]["voltage"] = voltage
             if not live:
                 reading.at[at]["phase_angle"] = None
             if clipped:
                 for name in ("voltage", "power", "reactive_power", "phase_angle"):
                     reading.spoil(at, name, r.SATURATED)
+        if not heard:
+            raise Unusable("it measures nothing, not even noise", r.STALE)
         self._deliver(reading)
         reading.flags = flags(self._status[0], self._status[1], accmode, self.phases)
         self._status[0] = self._status[1] = 0
         self._unfinished = False
 
     def _channel(self, reading, at, k, period):
+        """Fill the entry of current k; returns its RMS register."""
         raw = self._read(_IRMS + k)
         if self.fingerprint is not None:
             self.fingerprint ^= raw << 3
@@ -347,6 +350,7 @@ class Meter(Polled):
         if clipped:
             for name in ("current", "power", "reactive_power", "phase_angle"):
                 reading.spoil(at, name, r.SATURATED)
+        return raw
 
     def _elapsed(self, k, now):
         """Microseconds since the energy of channel k was read for the last good reading."""

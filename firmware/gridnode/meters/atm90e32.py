@@ -9,7 +9,7 @@ from micropython import const
 
 from gridnode import reading as r
 from gridnode.meters import angle
-from gridnode.meters.polled import BusError, Polled
+from gridnode.meters.polled import BusError, Polled, Unusable
 
 _METER_EN = const(0x00)
 _MMODE0 = const(0x33)
@@ -94,7 +94,7 @@ class Meter(Polled):
         "temperature",
     )
     period_ms = 320  # the chip's RMS and power average over 16 cycles
-    stuck_after = 16  # RMS of 24 bits never repeat on a live supply
+    stuck_after = 4  # RMS of 24 bits do not repeat on a live supply, but where two readings fall into one window
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, min(len(spec["voltage"]), len(spec["current"])))
@@ -252,8 +252,9 @@ class Meter(Polled):
         self.fingerprint = None
         raw = self._read(_FREQUENCY)
         ratio = raw / 100 / self._hertz if 4000 < raw < 7000 else 1
+        heard = 0
         for k in range(self.phases):
-            self._phase(reading, k, ratio)
+            heard |= self._phase(reading, k, ratio)
         flat = reading.at[0]
         live = self.fingerprint is not None
         flat["frequency"] = raw / 100 if live and raw else None
@@ -268,10 +269,13 @@ class Meter(Polled):
             self._latched(k)
         if not self._intact():  # a bus that went silent meanwhile reads as ones or zeros everywhere
             raise BusError("configuration lost")
+        if not heard:
+            raise Unusable("it measures nothing, not even noise", r.STALE)
         self._deliver(reading)
         self._unfinished = False
 
     def _phase(self, reading, k, ratio):
+        """Fill the entry of phase k; returns the bits of its RMS registers."""
         at = k + 1 if self.phases > 1 else 0
         values = reading.at[at]
         # Energies are not read in a row: they may be equal, and `_take` tells them by what was read before.
@@ -301,6 +305,7 @@ class Meter(Polled):
             reading.spoil(at, "current", r.SATURATED)
         if u > 25600:  # 1 V: the supply is on
             self.fingerprint = ((self.fingerprint or 0) << 3 ^ u ^ i) & 0xFFFFFF
+        return u | i
 
     def _fine(self, address):
         """RMS register with the 8 valid bits of its low word."""
