@@ -10,7 +10,6 @@ from gridnode_host.bench import truth
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Floats, Values
 
-
 _DECIMALS = 5  # of what a meter tells; finer is the arithmetic of the bench
 
 
