@@ -106,12 +106,11 @@ def uj(pulses):
 def test_published_frames():
     for data in PUBLISHED:
         assert cse.is_frame(data) and not cse.is_frame(data[:23] + bytes((data[23] ^ 1,)))
-    assert cse.decode(LOAD) == ((194400, 16400, 5351000), 939, 155741, 256495, 0x71, 0x0B7A)
-    assert cse.decode(OVERFLOWN)[5] == 0x1D697
-    u, i, p = cse.decode(LOAD)[0]
-    assert near(u / 939, 207.03) and near(i / 155741, 0.1053) and near(p / 256495, 20.862)
-    assert near(cse.decode(WILD)[0][0] / cse.decode(WILD)[1], 0.4029)
-    assert near(cse.decode(RIGHT)[0][0] / cse.decode(RIGHT)[1], 232.55)
+    assert [cse.field(LOAD, k) for k in (2, 5, 8, 11, 14, 17)] == [194400, 939, 16400, 155741, 5351000, 256495]
+    assert cse.pulses(LOAD) == 0x0B7A and cse.pulses(OVERFLOWN) == 0x1D697
+    assert near(cse.field(LOAD, 2) / 939, 207.03) and near(cse.field(LOAD, 14) / 256495, 20.862)
+    assert near(cse.field(WILD, 2) / cse.field(WILD, 5), 0.4029)
+    assert near(cse.field(RIGHT, 2) / cse.field(RIGHT, 5), 232.55)
 
 
 def test_states():
@@ -149,31 +148,39 @@ def test_the_stream_is_found_again_after_noise():
 
 def test_middle_of_three():
     m = cse.Middle(500, True)
-    for v in (230, 230, 0.4, 230, 600, 230):
-        m.add(v)
-    assert m.value() == 230 and m.wild == 1
+    m.scale(191200)
+    for cycle in (831, 831, 464669, 831, 300, 831):
+        m.add(cycle)
+    assert near(m.value(), 191200 / 831, 1e-6) and m.wild == 1
     m.restart()
     assert m.value() is None
     m = cse.Middle(500)
-    for v in (1, 2, 3, 4, 5):
-        m.add(v)
-    assert m.value() == 3, "2, 3, 4"
+    m.scale(60)
+    for cycle in (60, 30, 20, 15, 12):
+        m.add(cycle)
+    assert near(m.value(), 3, 1e-6), "2, 3, 4"
+    m.restart()
+    for _ in range(4):
+        m.add(cse.ENDLESS)
+    assert near(m.value(), 1, 1e-6), "4, 0, 0, 0"
 
 
 def test_power_by_its_cycles():
-    p = cse.Power(4)
-    assert p.watts(True, False, 5364000, 999, 7) == 0.0
-    assert p.watts(False, True, 5364000, 400000, 8) is None, "the first cycle began before the load"
-    assert p.watts(False, True, 5364000, 400000, 8) is None, "that one still"
-    assert p.watts(False, True, 5364000, 1000000, 9) == 5.364
-    assert p.watts(False, False, 5364000, 300000, 9) == 5.364, "not whole yet, and no contradiction"
-    assert p.watts(False, False, 5364000, 1200000, 9) is None, "less than 4.5 W"
-    assert abs(p.watts(False, False, 5364000, 2682000, 9) - 2) < 1e-6, "too little to tell from none"
-    assert p.watts(False, True, 5364000, 1000000, 10) == 5.364
+    p = cse.Power()
+    p.floor = 1340000  # 4 W
+    assert p.cycle(True, False, 999, 7) == cse.ENDLESS
+    assert p.cycle(False, True, 400000, 8) is None, "the first cycle began before the load"
+    assert p.cycle(False, True, 400000, 8) is None, "that one still"
+    assert p.cycle(False, True, 1000000, 9) == 1000000
+    assert p.cycle(False, False, 300000, 9) == 1000000, "not whole yet, and no contradiction"
+    assert p.cycle(False, False, 1200000, 9) is None, "less than 4.5 W"
+    assert p.cycle(False, False, 2682000, 9) == 2682000, "too little to tell from none"
+    assert p.cycle(False, True, 1000000, 10) == 1000000
+    assert p.cycle(False, True, 0, 11) is None
     # A node that starts under a steady load tells the second cycle from the first by the pulses.
-    p = cse.Power(4)
-    assert p.watts(False, True, 5364000, 23322, 7) is None
-    assert near(p.watts(False, True, 5364000, 23322, 9), 230)
+    p = cse.Power()
+    assert p.cycle(False, True, 23322, 7) is None
+    assert p.cycle(False, True, 23322, 9) == 23322
 
 
 def test_values_of_a_block():

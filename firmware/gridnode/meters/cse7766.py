@@ -33,6 +33,12 @@ _VOLTAGE_WHOLE = const(0x40)
 _OVERFLOW = const(0x80)  # turns with each overflow of the pulses: their 17th bit
 _PULSES = const(0x20000)
 
+_U = const(2)  # of the coefficients; the cycles stand 3 behind
+_I = const(8)
+_P = const(14)
+_CYCLE = const(3)
+ENDLESS = const(0x1000000)  # longer than any cycle
+
 _TYPICAL = (191200, 16140, 5364000)  # of a chip without coefficients of its own (Tasmota)
 
 _FLAGS = ((_NO_LOAD, "no_load"), (_NO_VOLTAGE, "no_voltage"), (_BAD_MEMORY, "uncalibrated"))
@@ -49,11 +55,14 @@ def is_frame(data, at=0):
     return sum(data[at + 2 : at + 23]) & 0xFF == data[at + 23]
 
 
-def decode(frame):
-    """(coefficients of U, I and P), cycles of U, I and P in us, Adj, pulses, with the overflow bit as the 17th."""
-    u, u_cycle, i, i_cycle, p, p_cycle = [int.from_bytes(frame[k : k + 3], "big") for k in (2, 5, 8, 11, 14, 17)]
-    adj = frame[20]
-    return (u, i, p), u_cycle, i_cycle, p_cycle, adj, (adj & _OVERFLOW) << 9 | frame[21] << 8 | frame[22]
+def field(frame, at):
+    """The three bytes at frame[at], high byte first."""
+    return frame[at] << 16 | frame[at + 1] << 8 | frame[at + 2]
+
+
+def pulses(frame):
+    """Pulses so far, with the overflow bit as the 17th."""
+    return (frame[20] & _OVERFLOW) << 9 | frame[21] << 8 | frame[22]
 
 
 def trouble(state):
@@ -96,12 +105,20 @@ class Middle:
     """Mean of a block's values, or its root mean square, of the middle one of each three in a row.
 
     A frame may be wild though its checksum is right: alone between two others it does not count, nor above `limit`.
+    A value comes as its cycle: that is an integer, and costs no memory.
     """
 
     def __init__(self, limit, squared=False):
         self.limit = limit
         self.squared = squared
-        self._three = array("f", (0, 0, 0))
+        self.coefficient = 0
+        self._three = array("i", (0, 0, 0))
+        self.forget()
+
+    def scale(self, coefficient):
+        """Begin with this coefficient."""
+        self.coefficient = coefficient
+        self._least = coefficient / self.limit
         self.forget()
 
     def forget(self):
@@ -115,19 +132,28 @@ class Middle:
         self._count = 0
         self.wild = 0
 
-    def add(self, value):
-        """Take a value."""
-        if value > self.limit:
+    def take(self, cycle, whole, absent):
+        """Take what a frame tells: its cycle if that is whole, 0 if it would take too long."""
+        if absent:
+            self.add(ENDLESS)
+        elif whole and cycle:
+            self.add(cycle)
+
+    def add(self, cycle):
+        """Take a value by its cycle in us; ENDLESS stands for a value of 0."""
+        if cycle < self._least:
             self.wild += 1
             return
         three = self._three
-        three[self._n % 3] = value
+        three[self._n % 3] = cycle
         self._n += 1
         if self._n >= 3:
             a, b, c = three
             middle = max(min(a, b), min(max(a, b), c))
-            self._sum += middle * middle if self.squared else middle
             self._count += 1
+            if middle != ENDLESS:
+                value = self.coefficient / middle
+                self._sum += value * value if self.squared else value
 
     def value(self):
         """The block's value, None without any."""
@@ -138,37 +164,39 @@ class Middle:
 
 
 class Power:
-    """Power from its cycles. floor: W that a power must exceed to be told from none."""
+    """Power by its cycles."""
 
-    def __init__(self, floor):
-        self.floor = floor
+    def __init__(self):
+        self.floor = 0  # cycle of a power that cannot be told from none
         self.forget()
 
     def forget(self):
         """The next cycle is the first."""
         self._skip = ()
-        self._cycle = 0
+        self._whole = 0
 
-    def watts(self, no_load, whole, coefficient, cycle, pulses):
-        """Power by one frame, None while it is not known.
+    def cycle(self, no_load, whole, cycle, count):
+        """The cycle that tells the power by one frame, None while none does. count: the pulses so far.
 
         The first cycle of a load began before it: the second counts. While a cycle is not whole its number rises: the
         last one stands until this one proves it wrong, then the power is less than this one tells.
         """
         if no_load:
             self.forget()
-            return 0.0
+            return ENDLESS
         if not whole:
-            most = coefficient / max(cycle, self._cycle, 1)
-            return most if cycle <= self._cycle or most < self.floor else None
-        mark = (cycle, pulses)
-        if self._skip == ():
-            self._skip = mark
-        if self._skip == mark or not cycle:
-            return None
-        self._skip = None
-        self._cycle = cycle
-        return coefficient / cycle
+            if cycle <= self._whole:
+                return self._whole
+            return cycle if cycle > self.floor else None
+        if self._skip is not None:
+            mark = (cycle, count)
+            if self._skip == ():
+                self._skip = mark
+            if self._skip == mark:
+                return None
+            self._skip = None
+        self._whole = cycle
+        return cycle or None
 
 
 class Meter(Polled):
@@ -194,12 +222,14 @@ class Meter(Polled):
         self._v = Middle(2 * nominal * self._mv_per_v, True)
         self._i = Middle(3 * rating * self._mv_per_a, True)
         self._p = Middle(self._limit_w * self._mv_per_v * self._mv_per_a)
-        self._power = Power(0.001 * nominal * rating * self._mv_per_v * self._mv_per_a)
+        self._floor = 0.001 * nominal * rating * self._mv_per_v * self._mv_per_a
+        self._power = Power()
         self._stream = Stream()
-        self._pulses = []  # of the last three frames
+        self._newest = bytearray(SIZE)
+        self._pulses = array("i", (0, 0, 0))  # of the last three frames
         self._counter = Counter(_PULSES)
-        self._coefficients = self._candidate = None
-        self._frames = self._faulty = self._trouble = 0
+        self._candidate = None  # coefficients of one frame, which another one may confirm
+        self._frames = self._row = self._faulty = self._trouble = 0
         self._heard = self._counted = time.ticks_ms()
 
     def start(self, correction):
@@ -220,7 +250,7 @@ class Meter(Polled):
     def _forget(self):
         for values in (self._v, self._i, self._p, self._power):
             values.forget()
-        self._pulses = []
+        self._row = 0
         self._counter.modulus = None  # silent, the chip may have been without supply: a lower count is no wrap then
 
     async def measure(self, reading):
@@ -238,7 +268,7 @@ class Meter(Polled):
             text = "no frame in %d ms%s" % (silent, ", but noise" if noise else "")
             raise Unusable(text, r.STALE) if silent < _SILENT_MS else BusError(text)
         self._heard = now
-        if len(self._pulses) < 3:
+        if self._row < 3:
             raise Unusable("too few frames", r.STALE)
         self._fill(reading)
         self._count(reading, now)
@@ -262,30 +292,38 @@ class Meter(Polled):
             self._faulty = frame[0]
             return
         low = trouble(frame[0])
-        coefficients, u_cycle, i_cycle, p_cycle, adj, pulses = decode(frame)
         if low & _BAD_MEMORY:
-            coefficients = _TYPICAL
-        if coefficients != self._coefficients:
-            known, self._candidate = coefficients == self._candidate, coefficients
-            if not known:
-                return
-            self._coefficients = coefficients
-        u, i, p = coefficients
+            u, i, p = _TYPICAL
+        else:
+            u, i, p = field(frame, _U), field(frame, _I), field(frame, _P)
+        if not self._known(u, i, p):
+            return
         self._frames += 1
         self._trouble = low
-        if low & _NO_VOLTAGE:
-            self._v.add(0.0)
-        elif adj & _VOLTAGE_WHOLE and u_cycle:
-            self._v.add(u / u_cycle)
-        if low & (_NO_LOAD | _NO_CURRENT):
-            self._i.add(0.0)
-        elif adj & _CURRENT_WHOLE and i_cycle:
-            self._i.add(i / i_cycle)
-        watts = self._power.watts(low & _NO_LOAD, adj & _POWER_WHOLE, p, p_cycle, pulses)
-        if watts is not None:
-            self._p.add(watts)
-        self._pulses = self._pulses[-2:] + [pulses]
-        self.fingerprint = None if low & _NO_VOLTAGE else bytes(frame[5:23])
+        adj = frame[20]
+        self._v.take(field(frame, _U + _CYCLE), adj & _VOLTAGE_WHOLE, low & _NO_VOLTAGE)
+        self._i.take(field(frame, _I + _CYCLE), adj & _CURRENT_WHOLE, low & (_NO_LOAD | _NO_CURRENT))
+        count = pulses(frame)
+        cycle = self._power.cycle(low & _NO_LOAD, adj & _POWER_WHOLE, field(frame, _P + _CYCLE), count)
+        if cycle:
+            self._p.add(cycle)
+        self._pulses[self._row % 3] = count
+        self._row += 1
+        self._newest[:] = frame
+
+    def _known(self, u, i, p):
+        """Whether the coefficients are those of the frames before; others count when two frames in a row have them."""
+        if u == self._v.coefficient and i == self._i.coefficient and p == self._p.coefficient:
+            self._candidate = None
+            return True
+        before, self._candidate = self._candidate, (u, i, p)
+        if before != self._candidate:
+            return False
+        self._v.scale(u)
+        self._i.scale(i)
+        self._p.scale(p)
+        self._power.floor = p / self._floor
+        return True
 
     def _fill(self, reading):
         flat = reading.at[0]
@@ -299,20 +337,21 @@ class Meter(Polled):
                 reading.spoil(0, name, r.IMPLAUSIBLE if values.wild else r.STALE)
             else:
                 flat[name] = value / per_unit
+        self.fingerprint = None if self._trouble & _NO_VOLTAGE else bytes(self._newest)
         reading.flags = tuple([name for bit, name in _FLAGS if self._trouble & bit])
 
     def _count(self, reading, now):
         ms = self._time.ticks_diff(now, self._counted)
-        uj = int(self._coefficients[2] / (self._mv_per_v * self._mv_per_a))
+        uj = int(self._p.coefficient / (self._mv_per_v * self._mv_per_a))
         most = self._limit_w * 1000 * (ms + 1000)
         count = sorted(self._pulses)[1]
-        pulses = self._counter.step(count)
-        if pulses * uj > most:
+        steps = self._counter.step(count)
+        if steps * uj > most:
             # A chip that began anew from the upper half of the range looks like one that wrapped.
-            pulses = count if count * uj <= most else 0
+            steps = count if count * uj <= most else 0
             self._counter.resets += 1
         self._counter.modulus = _PULSES
         self._counted = now
         reading.metered = r.IN_TOTAL
-        reading.energy[0] = pulses * uj
+        reading.energy[0] = steps * uj
         reading.energy_step = uj
