@@ -15,7 +15,7 @@ _CONVERT = b"\x44"
 _READ_SCRATCHPAD = b"\xbe"
 _READ_SUPPLY = b"\xb4"
 
-_CONVERT_MS = const(750)  # of 12 bits, at most
+_CONVERT_MS = const(752)  # of 12 bits, 750 at most; a sleep may end up to 1 ms early
 # Alarm limits of +127 and -128 degC mean nothing here: a sensor that has lost its supply has forgotten them, and shows
 # the 85 degC that it starts with.
 _MARK = b"\x7f\x80"

@@ -14,8 +14,9 @@ _RESET = b"\x30\xa2"
 _STATUS = b"\xf3\x2d"
 _CLEAR_STATUS = b"\x30\x41"
 
-_MEASURE_MS = const(16)  # 15 at most
-_RESET_MS = const(2)  # 1.5 at most
+# A sleep of n ms may end a little more than n - 1 ms later.
+_MEASURE_MS = const(20)  # 15.5 at most
+_RESET_MS = const(4)  # 1.5 at most, after power-up too
 _UNWANTED = const(0x2013)  # status: heater on, reset seen, command failed, CRC of a write wrong
 
 
@@ -74,7 +75,8 @@ class Meter(Polled):
         return ()
 
     async def configure(self):
-        """Reset the sensor and see that it answers as one."""
+        """Reset the sensor and see that it answers as one; it may have got its supply this moment."""
+        await asyncio.sleep_ms(_RESET_MS)
         self._bus.writeto(self._address, _RESET)
         await asyncio.sleep_ms(_RESET_MS)
         self._bus.writeto(self._address, _CLEAR_STATUS)
