@@ -44,7 +44,7 @@ class _Excursion:
         self._told = self._interrupted = False
         self._at = at
         self._uncertainty = uncertainty
-        self._extreme = 0.0
+        self._extreme = None
         self._phases = ()
 
     def note(self, squares, at):
@@ -53,7 +53,7 @@ class _Excursion:
             if self._sign * x > self._begin and k + 1 not in self._phases:
                 self._phases += (k + 1,)
         extreme = max([self._sign * x for x in squares])
-        if not self._extreme or extreme > self._extreme:
+        if self._extreme is None or extreme > self._extreme:
             self._extreme = extreme
         if not self._interrupted and max(squares) < self._void:
             if self._told:  # as the dip that it was until now
