@@ -136,3 +136,11 @@ def test_a_reset_or_a_heater_in_between_is_seen():
         assert block(meter).quality["temperature"] == "bus_fault" and "status" in meter.problem
         sensor.status = 0x0010
         assert not block(meter).quality
+
+
+def test_a_stuck_value_is_stale():
+    sensor, meter = running()
+    meter.stuck_after = 3
+    assert [block(meter).quality.get("humidity") for _ in range(4)] == [None, None, None, "stale"]
+    sensor.data = GOOD[3:] + GOOD[3:]
+    assert not block(meter).quality

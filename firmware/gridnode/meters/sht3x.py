@@ -59,6 +59,7 @@ class Meter(Polled):
     names = ("temperature", "humidity")
     counts_energy = False
     period_ms = 2000
+    stuck_after = 300  # noise of some counts moves both words
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
@@ -88,6 +89,7 @@ class Meter(Polled):
         await asyncio.sleep_ms(_MEASURE_MS)
         t, h = words(self._bus.readfrom(self._address, 6))
         self._check()
+        self.fingerprint = t << 16 | h
         values = reading.at[0]
         values["temperature"] = celsius(t)
         values["humidity"] = percent(h)
