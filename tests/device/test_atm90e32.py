@@ -404,7 +404,7 @@ def test_a_chip_that_has_stopped_measuring_is_stale_and_reset():
     resets = bus.resets
     block(bus, m)
     assert bus.resets == resets + 1
-    bus.registers.update({address: 0 for address in range(0xD9, 0xF0)})
+    bus.registers.update(dict.fromkeys(range(0xD9, 0xF0), 0))
     settle(bus, m, "stale")  # not even noise
     bus, m = running()  # without a supply nothing moves
     bus.frozen = True
