@@ -240,6 +240,9 @@ def test_unknown_energy_unit_is_not_trusted():
         assert x.metered == 0 and not any(x.energy) and x.at[0]["power"] == 7203
         assert x.at[0]["reactive_energy_import_varh"] is None and "energy unit" in m.problem
         assert x.quality == {name: "bus_fault" for name in m.names if name.endswith("h")}, x.quality
+        put(unit, 0x04, 2.0, 3)  # somebody sets it
+        readings = [fake.block(m).metered for _ in range(2)]
+        assert readings == [0, 2] and not m.reading.quality and not m.problem, readings
     unit, m = running("rish-3430", rish())
     reply = unit.reply
     unit.reply = lambda request: bytes((1, 0x83, 1)) if request[1] == 3 else reply(request)

@@ -122,6 +122,8 @@ class Meter(rtu.RtuMeter):
         """Read what the meter is set to: a map holds for one wiring, and energy needs its unit."""
         function, start, count, energy, checks = self._settings
         factor = None
+        if not self._missing:
+            self._lack = ""
         try:
             data = await self.ask(rtu.read(self.unit, function, start, count))
         except rtu.Refused as e:
@@ -144,7 +146,7 @@ class Meter(rtu.RtuMeter):
             self._counters.clear()
 
     async def measure(self, reading):
-        """Ask for all groups of rows, and once more for the unit of the energy if that has grown."""
+        """Ask for all groups of rows, and again for the unit of the energy where that has grown or has none."""
         reading.metered = self._metered
         reading.energy_step = 0
         self._moved = False
@@ -171,7 +173,7 @@ class Meter(rtu.RtuMeter):
             self._spoil(row, r.BUS_FAULT)
         for values in reading.at:
             _tidy(values)
-        if self._moved and self._settings[3]:
+        if self._settings[3] and (self._moved or self._factor is None):
             factor = self._factor
             await self.configure()
             if factor != self._factor:
