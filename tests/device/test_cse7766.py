@@ -90,6 +90,7 @@ class Rig:
         return run(self.meter.block())
 
     def settle(self):
+        assert self.block(0).quality["voltage"] == "stale" and not self.meter.problem
         x = self.block()
         assert not x.quality, x.quality
         return x
@@ -394,8 +395,8 @@ def test_a_stuck_frame_is_stale():
     rig = Rig()
     rig.settle()
     rig.chip.change = {"i": 16140, "pulses": 1234}
-    reasons = [rig.block().quality.get("voltage") for _ in range(40)]
-    assert reasons[5:20] == [None] * 15 and reasons[-1] == "stale", reasons
+    reasons = [rig.block().quality.get("voltage") for _ in range(60)]
+    assert reasons[5:35] == [None] * 30 and reasons[-1] == "stale", reasons
     rig.chip.change = {}
     rig.block()
     assert not rig.block().quality

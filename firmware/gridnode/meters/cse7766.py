@@ -208,7 +208,9 @@ class Meter(Polled):
     """
 
     names = ("voltage", "current", "power")
-    stuck_after = 20
+    period_ms = 500
+    settle_ms = 300  # until there are frames for the first reading
+    stuck_after = 40
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time)
@@ -255,6 +257,7 @@ class Meter(Polled):
 
     async def measure(self, reading):
         """Take the frames that have come since the last reading."""
+        self.settle_ms = 0
         for values in (self._v, self._i, self._p):
             values.restart()
         self._frames = self._faulty = 0
