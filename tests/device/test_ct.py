@@ -191,9 +191,11 @@ def test_another_phase_parts_the_cycles_when_the_first_is_lost():
 def test_bias_is_followed():
     mains = Mains()
     m = meter(mains)
+    before = m._parameters[w.CHANNEL + w.OFFSET]
     mains.dc_mv = 1330.0
-    block(m)
     near(block(m).at[0]["current"], 10, 0.04, "current")
+    near(block(m).at[0]["current"], 10, 0.04, "current")
+    near((m._parameters[w.CHANNEL + w.OFFSET] - before) / 4096, 30 * (1 - (7 / 8) ** 2), 1, "bias")
 
 
 def test_reversed_current_is_export():

@@ -19,6 +19,7 @@ except (ImportError, ValueError):  # no native loader, or code for another core
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
 _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _LEARNING = const(5)  # cycles for bias and rate
+_SLOWLY = const(8)  # blocks in which the bias is followed: a cut cycle has a mean of its own
 _TURN_MS = const(2)
 _WEAK = 400.0  # of the mean square of noise: a signal that it matters to
 _ROUGH = const(7)  # orders that are strong enough to look like noise
@@ -193,7 +194,7 @@ class Meter:
         self._sample()
         p[w.CYCLES] = cycles
         if self._results[w.SETS]:
-            self._follow()
+            self._follow(1)
         self._last = self._time.ticks_ms()
         return ("adc", "gain", "phase")
 
@@ -206,12 +207,12 @@ class Meter:
     def _sample(self):
         w.sample(self._calls, self._parameters, self._table, self._bins, self._halves, self._results)
 
-    def _follow(self):
-        """Track bias, rate and reference for the next block."""
+    def _follow(self, blocks):
+        """Track bias, within so many blocks, rate and reference for the next block."""
         s, p = self._results, self._parameters
         n = s[w.SETS]
         for c in self._channels:
-            p[w.CHANNEL + c.place * w.CHANNEL_WORDS + w.OFFSET] += 256 * s[c.at] // n
+            p[w.CHANNEL + c.place * w.CHANNEL_WORDS + w.OFFSET] += 256 * s[c.at] // (n * blocks)
         if s[w.GOOD] and not s[w.FREE]:
             p[w.STEP] = (s[w.GOOD] << 24) // n
             p[w.GAP_US] = s[w.SPAN_US] // n + _STALL_US
@@ -237,7 +238,7 @@ class Meter:
         self._sample()
         if s[w.SETS]:
             self._evaluate(reading)
-            self._follow()
+            self._follow(_SLOWLY)
         else:
             reading.clear(self.names, r.STALE)
         noise = int(self._noise) >> 10

@@ -123,16 +123,9 @@ def sample(calls, parameters, table, bins, halves, results):
     while k > 0:
         k -= 1
         b[k] = _ZERO
-    f = CHANNEL
-    k = 0
-    while k < channels:
-        p[f + LAST] = BIAS
-        p[f + BEFORE] = BIAS
-        p[f + HALF] = 0
-        f += CHANNEL_WORDS
-        k += 1
-    last = int(ticks()) & _TICKS
-    opened = last  # the half cycle
+    p[reference] = BIAS
+    opened = 0  # the half cycle
+    last = (int(ticks()) - gap - gap) & _TICKS  # what was before the call is a gap
     while room > 0:
         now = int(ticks()) & _TICKS
         d = (now - last) & _TICKS
@@ -168,8 +161,9 @@ def sample(calls, parameters, table, bins, halves, results):
                 else:
                     left -= 1
                     locked = 0
-            # The first boundary, and the one that gains or loses the lock, only begins a cycle.
-            if done != 0:
+            if done == 0:
+                spoilt = 1  # the first boundary, and the one that gains or loses the lock, only begins a cycle
+            else:
                 left -= 1
                 if spoilt != 0:
                     done = SPOILT
@@ -180,13 +174,11 @@ def sample(calls, parameters, table, bins, halves, results):
                         s[SPAN_US] += (at - began) & _TICKS
                         s[SETS_US] += (last - first) & _TICKS
                     s[SETS] += n
-                    k = SUMS
-                    while k < end:
-                        s[k] += s[k + behind]
-                        k += 1
                 s[done] += 1
             k = SUMS
             while k < end:
+                if spoilt == 0:
+                    s[k] += s[k + behind]
                 s[k + behind] = 0
                 k += 1
             if left <= 0:
@@ -291,18 +283,12 @@ def phasor(bins, channel, shift, order, sine, out):
     end = k + size
     a = 0
     re = 0
-    re_low = 0
     im = 0
-    im_low = 0
     while k < end:
         x = (b[k] - _ZERO) >> 12
-        m = x * (wave[(a + 64) & 255] - AMPLITUDE)
-        re += m >> 14
-        re_low += m & 0x3FFF
-        m = x * (AMPLITUDE - wave[a])
-        im += m >> 14
-        im_low += m & 0x3FFF
+        re += (x * (wave[(a + 64) & 255] - AMPLITUDE) + 128) >> 8
+        im += (x * (AMPLITUDE - wave[a]) + 128) >> 8
         a = (a + advance) & 255
         k += 1
-    o[0] = (re << 4) + (re_low >> 10)
-    o[1] = (im << 4) + (im_low >> 10)
+    o[0] = re >> 2
+    o[1] = im >> 2
