@@ -483,6 +483,23 @@ def test_energy_before_a_fault_comes_after_it():
                 near(x.at[1]["power"], 1240 * m._steps[0] / 3e6, 0.01)
 
 
+def test_counts_of_too_long_a_time_are_not_believed():
+    chip, m = running()
+    load(chip)
+    chip.deaf = range(chip.accesses + 30, chip.accesses + 9999)
+    for _ in range(45):
+        block(chip, m)
+    chip.deaf = ()
+    load(chip, seconds=45)  # more than 24 bits hold: it would read as exported
+    x = block(chip, m)
+    assert x.quality["p1"] == "stale" and not any(x.energy)
+    load(chip)
+    x = block(chip, m)
+    assert not x.quality and x.energy[2] > 0 and not x.energy[3]
+    near(x.at[1]["power"], 230 * 8 * math.cos(math.radians(30)), 0.1)
+    assert ade.Meter(dict(I2C, period_ms=60000), PROFILE, Machine(chip), chip).period_ms == 20000
+
+
 def test_dead_buses_are_faults_and_heal():
     for level in (0xFF, 0x00):
         for spec in (I2C, SPI):
@@ -506,12 +523,16 @@ def test_a_chip_that_was_reset_is_set_up_again():
     assert block(chip, m).quality["v1"] == "bus_fault", "no value from a chip that has lost its gains"
     settle(chip, m)
     assert chip.registers[0x120] == 0x30 and chip.registers[0x102] == 0x0104
-    # Unplugged in the middle of a reading, and plugged in again after a while.
-    chip.deaf = range(chip.accesses + 20, chip.accesses + 9999)
+    # Unplugged after the energy of the first current was read, and plugged in again after a while.
+    load(chip)
+    chip.registers.update({0x21E: 1234, 0x22E: 0x080000})
+    chip.deaf = range(chip.accesses + 40, chip.accesses + 9999)
     assert block(chip, m).quality["v1"] == "bus_fault" and block(chip, m).quality["v1"] == "bus_fault"
     chip.reset()
     chip.deaf = ()
-    settle(chip, m)
+    block(chip, m)
+    x = block(chip, m)
+    assert not x.quality and x.at[1]["power"] == 0 and counts(x, m) == [1234, 0, 0, 0] and x.flags == ("sag",), x.energy
     # An upset configuration changes the checksum.
     chip.registers[0x22E] = 0x200000
     assert block(chip, m).quality["v1"] == "bus_fault"

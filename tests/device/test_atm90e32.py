@@ -385,6 +385,19 @@ def test_a_chip_that_was_reset_is_set_up_again():
     assert bus.registers[0x61] == gain
 
 
+def test_energy_before_an_unplugging_comes_after_it():
+    bus, m = running()
+    fill(bus)
+    bus.registers.update({0x81: 100, 0x74: 0x2000})
+    bus.unseen = range(bus.accesses + 40, bus.accesses + 9999)
+    assert block(bus, m).quality["v1"] == "bus_fault" and block(bus, m).quality["v1"] == "bus_fault"
+    bus.unseen = ()
+    bus.reset()
+    block(bus, m)
+    x = block(bus, m, 400)
+    assert not x.quality and x.energy[2] == 100 * 45000000 and not x.energy[4], x.energy
+
+
 def test_an_upset_configuration_is_written_again():
     bus, m = running()
     fill(bus)

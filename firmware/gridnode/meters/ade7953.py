@@ -41,7 +41,7 @@ _PERIOD_HZ = const(223750)
 _START_MS = const(100)
 _SETTLE_MS = const(250)  # RMS take 200
 _STEP_DEG = 0.025  # of the phase registers, at 60 Hz
-_TICKS_MS = const(500000)  # ticks_us tell no longer times apart
+_RANGE_MS = const(40000)  # at full scale the energy registers run over after 40.5 s
 
 
 def pack(value, data, start=0):
@@ -147,11 +147,13 @@ class Meter(Polled):
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, len(spec["current"]))
+        self.period_ms = min(self.period_ms, _RANGE_MS // 2)
         self.warnings = ()
         self._spec = spec
         self._profile = profile
         self._machine = machine
         self._counts = [0, 0, 0, 0]  # of energy, read and not delivered
+        self._kept = [0, 0]  # such ones of active energy from before counting was begun anew
         self._status = [0, 0]  # latched, read and not delivered
         self._now = [0, 0]  # us when energy was read
         self._since = [0, 0]  # and for the last good reading
@@ -267,9 +269,10 @@ class Meter(Polled):
         setup = self._setup
         if self._unfinished and self._read(_RESERVED) == 0x30 and self._read(_CONFIG) == setup[1]:
             self.settle_ms = 0
+            if self._time.ticks_diff(self._time.ticks_ms(), self._since_ms) >= _RANGE_MS:
+                self._restart()
             return
         self._unfinished = False
-        self.settle_ms = 400  # until there is energy enough for a power
         await asyncio.sleep_ms(_START_MS)
         self._bus.write(_UNLOCK, 0xAD)  # and nothing between this and
         self._write(_RESERVED, 0x30)
@@ -281,13 +284,21 @@ class Meter(Polled):
         if self._read(_RESERVED) != 0x30:
             raise BusError("read back %03X" % _RESERVED)
         await asyncio.sleep_ms(_SETTLE_MS)
+        self._status[0] &= ~_LOST
         for register in (_STATUS_A, _STATUS_B, _V_PEAK, _I_PEAK, _I_PEAK + 2):
             self._read(register)
+        self._restart()
+
+    def _restart(self):
+        """Count energy from now on; what was read before is delivered, and has no part in the next power."""
+        self.settle_ms = 400  # until there is enough for a power
         self._since_ms = self._time.ticks_ms()
         for k in range(self.phases):
             self._since[k] = self._time.ticks_us()
             self._read(_ENERGY + k)
             self._read(_ENERGY + 2 + k)
+            self._kept[k] += self._counts[k]
+            self._counts[k] = self._counts[2 + k] = 0
 
     # -- measurement
 
@@ -296,7 +307,6 @@ class Meter(Polled):
         self._unfinished = True
         self._take(_STATUS_A)
         if self._status[0] & _LOST:
-            self._status[0] = 0
             self._unfinished = False
             raise BusError("configuration lost")
         if self.phases > 1:
@@ -337,7 +347,7 @@ class Meter(Polled):
         clipped = self._read(_I_PEAK + 2 * k) >= self._i_peak[k]
         values = reading.at[at]
         values["current"] = current = raw * self._amperes[k]
-        us = self._elapsed(k, now)
+        us = self._time.ticks_diff(now, self._since[k])
         values["power"] = self._counts[k] * self._steps[k] / us
         values["reactive_power"] = q = self._counts[2 + k] * self._steps[k] / us
         self._now[k] = now
@@ -352,12 +362,6 @@ class Meter(Polled):
                 reading.spoil(at, name, r.SATURATED)
         return raw
 
-    def _elapsed(self, k, now):
-        """Microseconds since the energy of channel k was read for the last good reading."""
-        time = self._time
-        ms = time.ticks_diff(time.ticks_ms(), self._since_ms)
-        return time.ticks_diff(now, self._since[k]) if ms < _TICKS_MS else ms * 1000
-
     def _deliver(self, reading):
         reading.metered = self._metered
         self._since_ms = self._time.ticks_ms()
@@ -365,7 +369,8 @@ class Meter(Polled):
         for k in range(self.phases):
             at = 2 * (k + 1 if self.phases > 1 else 0)
             step = self._steps[k]
-            energy[at if counts[k] > 0 else at + 1] = abs(counts[k]) * step
+            count = counts[k] + self._kept[k]
+            energy[at if count > 0 else at + 1] = abs(count) * step
             reading.energy_step = max(reading.energy_step, step)
-            counts[k] = counts[2 + k] = 0
+            counts[k] = counts[2 + k] = self._kept[k] = 0
             self._since[k] = self._now[k]

@@ -46,6 +46,7 @@ _WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
 _STEP_DEG = 0.011  # of the phase registers, at 60 Hz
 _FULL_SCALE = const(0x7F00)  # of a peak register: the converter's limits read 4 * 2^13, whatever the gain
 _FULL_RMS = const(0xFFFF00)
+_LONGEST_MS = const(10000)  # between readings: at 65 A and 655 V the energy registers run over after 17 s
 _ENERGY_LSB_UJ = const(11250000)  # 0.01 CF at 3200 pulses per kWh: 3.125 mWh
 
 
@@ -98,6 +99,7 @@ class Meter(Polled):
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, min(len(spec["voltage"]), len(spec["current"])))
+        self.period_ms = min(self.period_ms, _LONGEST_MS)
         if self.phases == 3:
             self.names += ("neutral_current",)
         self.warnings = ()
