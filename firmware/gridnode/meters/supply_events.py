@@ -26,18 +26,17 @@ class _Excursion:
     def __init__(self, kind, sign, begin, end, void):
         self._kind = kind
         self._sign = sign
-        self._begin = sign * begin * begin / 10000
-        self._end = sign * end * end / 10000
+        self.begin = sign * begin * begin / 10000
+        self.end = sign * end * end / 10000
         self._void = void * void / 10000
         self.active = False
 
-    def beyond(self, squares):
-        """Whether any phase is beyond the threshold."""
-        return any(self._sign * x > self._begin for x in squares)
-
-    def within(self, squares):
-        """Whether all phases are back."""
-        return all(self._sign * x <= self._end for x in squares)
+    def beyond(self, squares, limit):
+        """Whether any phase is beyond the limit: `begin`, or `end` once it has begun."""
+        for x in squares:
+            if self._sign * x > limit:
+                return True
+        return False
 
     def enter(self, at, uncertainty):
         self.active = True
@@ -50,36 +49,28 @@ class _Excursion:
     def note(self, squares, at):
         """Keep how far it went."""
         for k, x in enumerate(squares):
-            if self._sign * x > self._begin and k + 1 not in self._phases:
+            x *= self._sign
+            if x > self.begin and k + 1 not in self._phases:
                 self._phases += (k + 1,)
-        extreme = max([self._sign * x for x in squares])
-        if self._extreme is None or extreme > self._extreme:
-            self._extreme = extreme
+            if self._extreme is None or x > self._extreme:
+                self._extreme = x
         if not self._interrupted and max(squares) < self._void:
             if self._told:  # as the dip that it was until now
                 self.enter(at, 0)
                 self.note(squares, at)
             self._interrupted = True
 
-    def overdue(self, now, found):
-        """Tell an event that is too long to wait for its end."""
-        limit = _LONG_INTERRUPTION_US if self._interrupted else _LONG_US
-        if not self._told and now - self._at & _TICKS > limit:
-            self._tell(now, now, found)
-
-    def leave(self, at, uncertainty, now, found):
-        self.active = False
-        if not self._told:
-            self._uncertainty += uncertainty
-            self._tell(at, now, found)
-
-    def _tell(self, at, now, found):
-        self._told = True
-        kind = "interruption" if self._interrupted else self._kind
-        extreme = 100 * math.sqrt(max(0.0, self._sign * self._extreme))
-        duration = (at - self._at & _TICKS) + 500
-        ago = (now - at & _TICKS) + 500
-        found.append((kind, self._phases, extreme, duration // 1000, self._uncertainty // 1000, ago // 1000))
+    def tell(self, at, uncertainty, now, found):
+        """It ended then, or is too long by now to wait for its end."""
+        long_us = _LONG_INTERRUPTION_US if self._interrupted else _LONG_US
+        duration = at - self._at & _TICKS
+        if not self._told and (not self.active or duration > long_us):
+            self._told = True
+            kind = "interruption" if self._interrupted else self._kind
+            extreme = 100 * math.sqrt(max(0.0, self._sign * self._extreme))
+            uncertainty = (self._uncertainty + uncertainty) // 1000
+            ago = now - at & _TICKS
+            found.append((kind, self._phases, extreme, (duration + 500) // 1000, uncertainty, (ago + 500) // 1000))
 
 
 class SupplyEvents:
@@ -91,15 +82,13 @@ class SupplyEvents:
 
     def __init__(self, nominal, dip=90, swell=110, interruption=10, hysteresis=2):
         self._nominal = nominal
-        self._low = [int(x * dip * dip / 10000) for x in nominal]
-        self._high = [int(x * swell * swell / 10000) for x in nominal]
-        self._under = _Excursion("dip", -1, dip, dip + hysteresis, interruption)
-        self._over = _Excursion("swell", 1, swell, swell - hysteresis, 0)
-        self._half = None  # squares of the last half cycle
-        self._end = 0  # of it, in ticks
-        self._before = None  # squares of the last one before a gap, while one alone lies behind it
+        under = _Excursion("dip", -1, dip, dip + hysteresis, interruption)
+        self._excursions = under, _Excursion("swell", 1, swell, swell - hysteresis, 0)
+        self._last = None  # squares of the last half cycle
+        self._ended = 0  # its end in ticks
+        self._moment = 0  # of the last RMS
+        self._before = None  # squares of the last half cycle before a gap, while only one lies behind it
         self._middle = self._unseen = 0  # of the gap: its middle, half its length
-        self._at = 0  # moment of the last RMS
 
     def feed(self, records, count, noise, now):
         """Take `count` half cycles; returns the events that ended (or are overdue), as reading.events wants them.
@@ -107,61 +96,63 @@ class SupplyEvents:
         records: ticks of the end in us, duration in us and mean square of each phase; noise: mean square to be taken
         off; now: ticks of the present.
         """
-        if not count:
-            return ()
         found = []
-        step = _RECORD + len(self._nominal)
-        quiet = not (self._under.active or self._over.active) and self._quiet(records, count)
+        words = _RECORD + len(self._nominal)
         # Of quiet half cycles the last is enough: nothing but an event to come will look at it.
-        for k in range((count - 1) * step if quiet else 0, count * step, step):
-            end = records[k]
-            squares = [(records[k + _RECORD + j] - noise) / x for j, x in enumerate(self._nominal)]
-            self._take(end - records[k + 1] & _TICKS, end, squares, now, found)
+        quiet = count and self._quiet(records, count * words, words)
+        for k in range((count - 1) * words if quiet else 0, count * words, words):
+            squares = []
+            for j, nominal in enumerate(self._nominal):
+                squares.append((records[k + _RECORD + j] - noise) / nominal)
+            self._take(records[k] - records[k + 1] & _TICKS, records[k], squares, now, found)
         return found
 
-    def _quiet(self, records, count):
-        for j in range(len(self._nominal)):
-            low, high = self._low[j], self._high[j]
-            for k in range(_RECORD + j, count * (_RECORD + len(self._nominal)), _RECORD + len(self._nominal)):
+    def _quiet(self, records, end, words):
+        under, over = self._excursions
+        if under.active or over.active:
+            return False
+        for j, nominal in enumerate(self._nominal):
+            low, high = int(-under.begin * nominal), int(over.begin * nominal)
+            for k in range(_RECORD + j, end, words):
                 if not low < records[k] < high:
                     return False
         return True
 
     def _take(self, begin, end, squares, now, found):
-        last, self._half = self._half, squares
-        gap = begin - self._end & _TICKS
-        moment, self._at = self._at, begin
-        if gap or last is None:
-            self._at = begin + (end - begin & _TICKS) // 2 & _TICKS
+        last, self._last = self._last, squares
+        moment, self._moment = self._moment, begin
+        gap = begin - self._ended & _TICKS
+        self._ended = end
+        if last is None or gap:
+            self._moment = begin + (end - begin & _TICKS) // 2 & _TICKS
             self._before = last or squares
             self._unseen = gap // 2 if last else 0
             self._middle = begin - self._unseen & _TICKS
-        for x in (self._under, self._over):
-            if gap or last is None:
+            for x in self._excursions:
                 if x.active:
-                    x.note(last, self._at)
-                    if x.within(squares):
-                        x.leave(self._middle, self._unseen, now, found)
+                    x.note(last, moment)
+                    if x.beyond(squares, x.end):
+                        x.note(squares, self._moment)
                     else:
-                        x.note(squares, self._at)
-                continue
-            cycle = [(a + b) / 2 for a, b in zip(last, squares)]
-            if x.active and x.within(cycle):
-                x.leave(moment, 0, now, found)
-            elif x.active:
-                x.note(cycle, begin)
-                x.overdue(end, found)
-            elif x.beyond(cycle):
-                if self._before and x.beyond(last):  # so it was from the gap on
-                    if x.beyond(self._before):
+                        x.active = False
+                        x.tell(self._middle, self._unseen, now, found)
+            return
+        cycle = [(a + b) / 2 for a, b in zip(last, squares)]
+        for x in self._excursions:
+            if x.active:
+                x.active = x.beyond(cycle, x.end)
+                if x.active:
+                    x.note(cycle, begin)
+                x.tell(begin if x.active else moment, 0, now, found)
+            elif x.beyond(cycle, x.begin):
+                if not self._before or not x.beyond(last, x.begin):
+                    x.enter(begin, 0)
+                else:  # so it was from the gap on
+                    if x.beyond(self._before, x.begin):
                         x.enter(self._middle - self._unseen & _TICKS, 0)
                         x.note(self._before, begin)
                     else:
                         x.enter(self._middle, self._unseen)
                     x.note(last, begin)
-                else:
-                    x.enter(begin, 0)
                 x.note(cycle, begin)
-        if not gap and last is not None:
-            self._before = None
-        self._end = end
+        self._before = None

@@ -110,9 +110,9 @@ def buffers(p, voltages):
     """The kernel's bins, half cycles and results."""
     n = p[w.CHANNELS]
     return (
-        array("i", bytes(4 * n << 24 - p[w.SHIFT])),
-        array("i", bytes(4 * p[w.ROOM] * (w.RECORD + voltages))),
-        array("i", bytes(4 * (w.SUMS + 2 * n * w.SUM_WORDS))),
+        array("i", range(n << 24 - p[w.SHIFT])),
+        array("i", range(p[w.ROOM] * (w.RECORD + voltages))),
+        array("i", range(w.SUMS + 2 * n * w.SUM_WORDS)),
     )
 
 
