@@ -276,6 +276,22 @@ def test_values_of_a_block():
         assert name in x.at[1] or name in x.at[0], name
 
 
+def test_words_of_two_windows_are_not_mixed():
+    bus, m = running()
+    fill(bus)
+    bus.registers.update({0xB1: 0x0012, 0xC1: 0xFFFF})
+    later = {0xB1: 0x0013, 0xC1: 0x0001}
+    read = bus.write_readinto
+
+    def refreshed(out, into):  # between the first reads of the two words
+        if out[0] == 0x80 and out[1] == 0xC1:
+            bus.registers.update(later)
+        read(out, into)
+
+    bus.write_readinto = refreshed
+    near(block(bus, m).at[1]["power"], 0x130001 * 0.00032 * 4, 0.05)
+
+
 def test_no_angle_without_a_current_and_no_frequency_without_a_voltage():
     bus, m = running()
     fill(bus)

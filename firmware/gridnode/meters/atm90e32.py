@@ -315,8 +315,14 @@ class Meter(Polled):
         return high << 8 | self._read(address + _LOW_WORD) >> 8
 
     def _power(self, address):
+        """Power register pair; both words of the same window."""
         high = self._read(address)
-        return signed32(high, self._read(address + _LOW_WORD)) * self._watts
+        for _ in range(3):
+            low = self._read(address + _LOW_WORD)
+            before, high = high, self._read(address)
+            if high == before:
+                return signed32(high, low) * self._watts
+        raise BusError("read %02X" % address)
 
     def _latched(self, k):
         """Note what a status register has latched, clear that, and note what still holds."""
