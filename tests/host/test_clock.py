@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gridnode_host import certs
 from gridnode_host.bench import vm
-from gridnode_host.bench.clock import RigClock
+from gridnode_host.bench.clock import RigClock, SteppedClock
 from gridnode_host.bench.node import VirtualNode
 from gridnode_host.bench.wiring import Wiring
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ class Ramp:
 @pytest.fixture
 def clock() -> RigClock:
     return RigClock()
+
+
+@pytest.fixture
+def stepped(tmp_path: Path, ramp: Ramp) -> Iterator[tuple[Repl, SteppedClock]]:
+    """A node that steps its clock itself."""
+    wiring, clock = Wiring(), SteppedClock()
+    wiring.adc[36] = ramp
+    with VirtualNode("stepper", tmp_path, None, wiring, clock) as node, Repl(node.port) as repl:
+        repl.raw()
+        yield repl, clock
 
 
 @pytest.fixture
@@ -204,6 +214,20 @@ def test_conversions_are_equidistant_at_the_chip_s_pace(
     assert abs(ramp.times[-1] - clock.now()) < 2 * rate
 
 
+def test_channels_in_turns_and_out_of_turn_show_their_own_slot(repl: Repl, ramp: Ramp) -> None:
+    """The bench converts only what is read once it knows the order of the channels."""
+    code = "import machine\na = [machine.ADC(p) for p in (36, 39, 36)]\n"
+    code += "steps = set(); n = 0; last = a[0].read()\n"
+    code += "for turn, times in ((1, 0), 3000), ((0, 1), 300), ((0, 1, 1), 200), ((0,), 300):\n"
+    code += " for i in range(times):\n"
+    code += "  for k in turn: r = a[k].read(); steps.add((r - last) % 4096); last = r; n += 1\n"
+    code += "print(steps, n)"
+    before = len(ramp.times)
+    steps, _, count = repl.run(code).rpartition(" ")
+    assert eval(steps) <= {35, 36, 37}
+    assert len(ramp.times) - before < 1.5 * int(count)
+
+
 def test_time_catches_up_after_a_burst(repl: Repl, clock: RigClock) -> None:
     repl.run(f"import machine, time; machine.RTC().datetime({rtc(clock)}); a = machine.ADC(36)")
     clock.warp(60)
@@ -286,3 +310,31 @@ def test_the_certificate_check_sees_the_node_s_clock(
     assert repl.run(connect) == "accepted"
     repl.run("machine.RTC().datetime((2099, 1, 1, 0, 0, 0, 0, 0))")
     assert "expired" in repl.run(connect)
+
+
+def test_a_stepped_clock_moves_by_what_the_node_does(stepped: tuple[Repl, SteppedClock], ramp: Ramp) -> None:
+    repl, clock = stepped
+    before, real = clock.now(), time.monotonic()
+    code = "import time, asyncio, machine\n"
+    code += "async def wait(): await asyncio.sleep(2000)\n"
+    code += "t = time.ticks_ms(); s = time.time(); time.sleep(1000); asyncio.run(wait())\n"
+    code += "a = machine.ADC(36); r = [a.read() for i in range(3000)]\n"
+    code += "print(time.ticks_diff(time.ticks_ms(), t), time.time() - s)"
+    ms, seconds = map(int, repl.run(code).split())
+    assert time.monotonic() - real < 5
+    assert 3_000_108 <= ms < 3_000_200
+    assert seconds in (3000, 3001)
+    assert clock.now() - before == pytest.approx(ms / 1000, abs=0.2)
+    assert ramp.times[0] == pytest.approx(before + 3000, abs=0.2)
+    stood = clock.now()
+    time.sleep(0.2)
+    assert clock.now() == stood, "a node that waits for the host lets time stand"
+
+
+def test_a_wait_that_looks_at_the_clock_ends_on_a_stepped_one(stepped: tuple[Repl, SteppedClock]) -> None:
+    repl, _ = stepped
+    code = "import time\nt = time.ticks_us()\n"
+    code += "while time.ticks_diff(time.ticks_us(), t) < 5000: pass\nprint('ok')"
+    assert repl.run(code).strip() == "ok"
+    with pytest.raises(ValueError, match="no rate"):
+        stepped[1].warp(10)

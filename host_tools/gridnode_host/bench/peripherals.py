@@ -17,6 +17,8 @@ ADC_RANGE_MV = (950, 1250, 1750, 2450)
 """Upper end of the calibrated range of each attenuation (ESP32 data sheet)."""
 
 _TICKS = 1 << 30
+_UNREAD = 0xFFFF
+"""In a block of conversions: this channel was not expected in that slot."""
 
 
 class Converter:
@@ -44,19 +46,24 @@ class Converter:
         ]
         return 0
 
-    def _sample(self, slots: int, rest_ns: int, tick: int, _data: bytes) -> Answer:
+    def _sample(self, slots: int, rest_ns: int, tick: int, order: bytes) -> Answer:
+        """One row of all channels per slot; `order`: the only one in each, turn by turn."""
         # the low bits of the tick stand for the time nearest to the present
         elapsed_us = (self._clock.now_ns() - self._rig_ns) // 1000
         behind = (self._tick + elapsed_us - tick + _TICKS // 2) % _TICKS - _TICKS // 2
         start_ns = self._rig_ns + (elapsed_us - behind) * 1000 + rest_ns
         step_ns = round(self._wiring.conversion_us * 1000)
         t = (start_ns + np.arange(slots, dtype=np.int64) * step_ns) / 1e9
-        block = np.zeros((slots, len(self._channels)), np.uint16)
-        for column, (source, atten, calibrated) in enumerate(self._channels):
-            if source is None:
+        block = np.full((slots, len(self._channels)), _UNREAD if order else 0, np.uint16)
+        turns = list(enumerate(order)) or [(0, column) for column in range(len(self._channels))]
+        for first, column in turns:
+            source, atten, calibrated = self._channels[column]
+            chosen = slice(first, None, len(order) or 1)
+            if source is None or not len(t[chosen]):
+                block[chosen, column] = 0
                 continue
-            counts = source.sample(t, atten)
-            block[:, column] = _millivolts(source, counts, atten) if calibrated else counts
+            counts = source.sample(t[chosen], atten)
+            block[chosen, column] = _millivolts(source, counts, atten) if calibrated else counts
         return block.tobytes()
 
 

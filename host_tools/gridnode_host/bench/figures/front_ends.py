@@ -68,9 +68,7 @@ class FrontEnd:
 
 FRONT_ENDS = (
     FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM, noisy=True, speed=18),
-    FrontEnd(
-        "home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM, noisy=True, speed=10
-    ),
+    FrontEnd("home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM, noisy=True, speed=10),
     FrontEnd(
         "feeder-200a",
         "ATM90E32AS",

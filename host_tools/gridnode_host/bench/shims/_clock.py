@@ -30,7 +30,10 @@ _CHUNK = 50000  # us of real time between two looks at the bus
 _AHEAD = 2000  # us of real time that conversions may be ahead
 _BEHIND = 1000000  # us of real time that they may be behind
 _PAUSE = 100000  # us of real time without a new block that end a burst
-_BLOCK = 1024  # samples
+_BLOCK = 3072  # samples
+_SLOTS = 512  # the most conversions in a block
+_SHORT = 16  # conversions in the first block of a burst: a single reading needs no more
+_UNREAD = 0xFFFF  # in place of a channel that was not expected to be converted in that slot
 _REQUEST = 50  # us of stepped time that a request takes
 _HEAD_START_MS = 86400000  # of the VM's own ticks, which asyncio gives to tasks that are to run at once
 
@@ -49,7 +52,10 @@ _next_at = 0
 _stepped = False
 _steps = 0  # us
 
-# the burst: interleaved samples in _block from _p to _end, the first taken at the tick _t0
+# the burst: interleaved samples in _block from _p to _end, the first taken at the tick _t0. A
+# program that reads several channels does so in turns; once their order is known (_orders, by the
+# channel that comes first) the bench converts no other. To learn it, _end leaves one slot at a
+# time of those up to _filled_to.
 _burst = False
 _t0 = 0
 _t0_ns = 0
@@ -59,6 +65,9 @@ _channels = []
 _step = 1
 _p = 0
 _end = 0
+_filled_to = 0
+_seen = []
+_orders = None
 _block = array("H", bytes(2 * _BLOCK))
 _full = None
 _short = None
@@ -245,12 +254,13 @@ def sleep_ms(ms):
 
 def leave():
     """End a burst: sleep off what is ahead of the present, or catch up with it."""
-    global _burst, _p, _end
+    global _burst, _p, _end, _filled_to
     if not _burst:
         return
     end = _add(_t0, (_p // _step * _conversion + _t0_ns) // 1000)
     _burst = False
-    _p = _end = 0
+    _p = _end = _filled_to = 0
+    _seen.clear()
     while True:
         sync()
         ahead = _diff(end, _us) // _rate
@@ -259,8 +269,11 @@ def leave():
         _nap(min(ahead, _CHUNK))
 
 
-def _fill():
-    global _burst, _t0, _t0_ns, _filled, _p, _end
+def _fill(column):
+    global _burst, _t0, _t0_ns, _filled, _filled_to, _p, _end
+    if _p < _filled_to:
+        _learn(column)
+        return
     if _burst:
         spent = _p // _step * _conversion + _t0_ns
         _t0 = _add(_t0, spent // 1000)
@@ -280,25 +293,60 @@ def _fill():
         _t0 = _us
         _t0_ns = 0
         _burst = True
-        into = _short  # a single reading needs no long block
-    _bus.transfer(21, len(into) // _step, _t0_ns, _t0 & _LOW, None, into)
+        into = _short
+    order = _orders.get(column) if _orders else None
+    _bus.transfer(21, len(into) // _step, _t0_ns, _t0 & _LOW, order, into)
     _filled = _nat()
     if _bus.flags:
         _bus.attend()
-    _end = len(into)
+    _end = _filled_to = len(into)
+    if _orders is None:
+        _seen.append(column)
+        _end = _step
+
+
+def _learn(column):
+    # the order of the channels from one slot after the other
+    global _end, _orders, _filled_to
+    _seen.append(column)
+    if len(_seen) < 4 * len(_channels):
+        _end = _p + _step
+        return
+    _orders = {}
+    for turn in range(2, len(_channels) + 1):
+        if _seen[turn:] == _seen[:-turn]:
+            order = bytes(_seen[:turn])
+            for k in range(turn):
+                _orders[order[k]] = order[k:] + order[:k]
+            _filled_to = _p  # and the next block is one in that order
+            break
+    _seen.clear()
+    _end = _filled_to
+
+
+def _unexpected(p, column):
+    # a channel out of turn: what was converted from here on is of no use
+    global _p, _orders, _filled_to
+    _p = _filled_to = p
+    _orders = None
+    _seen.clear()
+    _fill(column)
+    _p = _step
+    return _block[column]
 
 
 def _channel(pin, atten, millivolts):
     # the place of a channel in the block; a new one changes the block's form
-    global _step, _full, _short
+    global _step, _full, _short, _orders
     leave()
     key = bytes((pin, atten, millivolts))
     if key not in _channels:
         _channels.append(key)
         _bus.call(20, out=b"".join(_channels))
         _step = len(_channels)
-        _full = memoryview(_block)[: _BLOCK // _step * _step]
-        _short = memoryview(_block)[: 16 * _step]
+        _full = memoryview(_block)[: min(_BLOCK // _step, _SLOTS) * _step]
+        _short = memoryview(_block)[: _SHORT * _step]
+        _orders = None if _step > 1 else {}
     return _channels.index(key)
 
 
@@ -334,10 +382,13 @@ class ADC:
     def read(self):
         global _p
         if _p >= _end:
-            _fill()
+            _fill(self._o)
         p = _p
         _p = p + _step
-        return _block[p + self._o] >> self._shift
+        counts = _block[p + self._o]
+        if counts == _UNREAD:
+            counts = _unexpected(p, self._o)
+        return counts >> self._shift
 
     def read_u16(self):
         raw = self.read() << self._shift
@@ -348,7 +399,10 @@ class ADC:
         if self._mv is None:
             self._mv = _channel(self._pin, self._atten, 1)
         if _p >= _end:
-            _fill()
+            _fill(self._mv)
         p = _p
         _p = p + _step
-        return _block[p + self._mv] * 1000
+        millivolts = _block[p + self._mv]
+        if millivolts == _UNREAD:
+            millivolts = _unexpected(p, self._mv)
+        return millivolts * 1000

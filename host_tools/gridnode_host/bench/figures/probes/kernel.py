@@ -57,7 +57,8 @@ def _measure(name, channels):
     set_us = channels * _CONVERSION_US
     sets = _RUN * 20000 // set_us
     table = array("i", [round(4096 * (142 + 0.806 * 32 * k)) for k in range(129)])
-    bins, halves, results = ct.buffers(_parameters(w, channels, set_us), (channels + 1) // 2)
+    bins = array("i", range(channels << 8))
+    halves, results = ct.buffers(_parameters(w, channels, set_us), (channels + 1) // 2)
     sine, out = ct.sine(), array("i", (0, 0))
     best = orders = None
     for _ in range(5):
