@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gridnode_host import profile_pins, profile_ranges
+from gridnode_host import maps, profile_pins, profile_ranges
 from gridnode_host.errors import Exit, GridnodeError
 
 SHORT_NAMES = {
@@ -93,8 +93,7 @@ def measured(meter: Mapping[str, Any]) -> set[str] | None:
     """Return the report names that a meter gives; None for a driver that is not known here."""
     driver = meter["driver"]
     if driver == "modbus":
-        rows = {row["name"] for row in meter["modbus"]["map"]["rows"]}
-        return rows.difference(_NOT_REPORTED)
+        return maps.names(meter["modbus"]["map"]).difference(_NOT_REPORTED)
     if driver == "ads1115":
         return {entry["name"] for entry in meter.get("inputs", ())} | (
             {"current"} if "current" in meter else set()

@@ -13,9 +13,9 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from gridnode_host import maps
 from gridnode_host.errors import Exit, GridnodeError
 
-_NOTES = frozenset(("title", "source", "note"))  # for people
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -69,7 +69,7 @@ def map_names() -> list[str]:
 
 
 def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
-    """Return the registers of a Modbus meter as a node gets them: with its name, without notes.
+    """Return the registers of a Modbus meter as a node gets them: see `maps.compact`.
 
     ``name`` is one of `map_names`, or the path of a JSON file of the same form, which is looked
     for from ``folder``.
@@ -92,15 +92,7 @@ def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
             "Correct the file; boards/schema/map.schema.json describes it.",
             Exit.USAGE,
         )
-    return {"name": path.stem, **_without_notes(document)}
-
-
-def _without_notes(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_notes(v) for k, v in value.items() if k not in _NOTES}
-    if isinstance(value, list):
-        return [_without_notes(item) for item in value]
-    return value
+    return maps.compact(path.stem, document)
 
 
 def profile(name: str) -> dict[str, Any]:

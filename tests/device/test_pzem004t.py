@@ -92,6 +92,18 @@ def test_wild_values_are_dropped_and_counted():
     assert not x.quality and x.energy == [0, 0]
 
 
+def test_end_of_the_range_is_saturated():
+    for rating, milliamperes, saturated in ((100, 99999, False), (100, 100000, True), (10, 10000, True)):
+        profile = dict(PROFILE)
+        profile["rating"] = {"current": rating}
+        unit, m = running(profile=profile)
+        unit.registers[4, 1], unit.registers[4, 2] = milliamperes & 0xFFFF, milliamperes >> 16
+        unit.registers[4, 3], unit.registers[4, 4] = 100, 0
+        x = fake.block(m)
+        expected = dict.fromkeys(("current", "power", "power_factor"), "saturated") if saturated else {}
+        assert x.quality == expected and x.at[0]["voltage"], x.quality
+
+
 def test_faults_heal():
     unit, m = running()
     fake.block(m)

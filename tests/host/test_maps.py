@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from gridnode_host import resources
+from gridnode_host import maps, resources
 from gridnode_host.errors import Exit, GridnodeError
 
 MAPS = Path(__file__).parents[2] / "boards" / "maps"
@@ -78,7 +78,38 @@ def test_profiles_carry_their_maps(name: str) -> None:
         if meter["driver"] == "modbus":
             assert chart["version"] == 1 and chart["rows"]
             text = json.dumps(chart, separators=(",", ":"))
-            assert "note" not in text and "source" not in text and len(text) < 3300
+            assert "note" not in text and "source" not in text and len(text) < 1700
+
+
+def test_rows_are_lines_for_the_node() -> None:
+    document = {
+        "version": 1,
+        "title": "T",
+        "source": ["S"],
+        "phases": 1,
+        "max_registers": 10,
+        "max_gap": 0,
+        "settings": [{"name": "energy_unit", "address": "0x0A", "units": {"1": "Wh", "3": "MWh"}}],
+        "rows": [
+            {"name": "energy_import", "address": "0x14", "unit": "energy_unit", "scale": 0.1},
+            {"name": "voltage", "phase": 2, "address": "0x10", "type": "u16", "scale": 0.1, "unit": "V", "note": "N"},
+            {"name": "current", "address": "0x11", "type": "s32", "unit": "mA"},
+            {"name": "power", "address": "0x13", "type": "s16", "unit": "kW", "scale": 0.01},
+            {"name": "energy_export", "address": "0x16", "unit": "MWh"},
+        ],
+    }
+    jsonschema.validate(document, resources.schema("map"))
+    made = maps.compact("t", document)
+    assert made["rows"].splitlines() == [
+        "voltage 2 16 H 0.1",
+        "current 0 17 i 0.001",
+        "power 0 19 h 10",
+        "energy_import 0 20 f *0.1",
+        "energy_export 0 22 f 1000000",
+    ]
+    assert made["settings"] == [{"name": "energy_unit", "address": 10, "type": "f", "units": [[1, 1], [3, 1000000]]}]
+    assert made["name"] == "t" and not {"title", "source"} & set(made)
+    assert maps.names(made) == {"voltage", "current", "power", "energy_import", "energy_export"}
 
 
 def test_unknown_map_is_said(tmp_path: Path) -> None:

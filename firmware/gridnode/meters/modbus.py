@@ -3,23 +3,22 @@
 The functions above `Meter` are the codec of the registers; the frames are those of `rtu`.
 """
 
-import math
 import struct
 from micropython import const
 
 from gridnode import reading as r
-from gridnode.meters import rtu
+from gridnode.meters import angle, rtu
 from gridnode.meters.counter import Counter
-from gridnode.meters.polled import BusError
+from gridnode.meters.polled import BusError, Unusable
 
-KINDS = ("float32", "u32", "s32", "u16", "s16")
+KINDS = "fIiHh"  # letters of struct: float32, u32, s32, u16, s16
 _FORMATS = (">f", ">I", ">i", ">H", ">h")
 _UNSIGNED = (1, 3)
 BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
 ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
-_LEAST = const(66)  # exponents beyond which a float32 is no number that a meter tells: 2^-60, infinity
-_NO_NUMBER = const(255)
+_NO_NUMBER = const(255)  # exponent of a float32 that is infinite or none
 _MWH_UJ = const(3600000)
+_WH_UJ = const(3600000000)
 _MOST_GROUPS = const(12)
 _ILLEGAL_ADDRESS = const(2)
 _ILLEGAL_VALUE = const(3)
@@ -43,8 +42,6 @@ def _fetch(data, at, kind, order):
 def number(data, at, kind, order):
     """The value at data[at], or None for what is none: NaN, infinity, an unsigned value of all ones.
 
-    A float nearer to zero than a meter can tell is none either: it is what the wrong order makes of a round value.
-
     order: place of each byte, highest first, as it comes: bytes((0, 1, 2, 3)) for ABCD, (2, 3, 0, 1) for CDAB.
     """
     size = _fetch(data, at, kind, order)
@@ -52,9 +49,7 @@ def number(data, at, kind, order):
     value = struct.unpack_from(_FORMATS[kind], _word)[0]
     if kind in _UNSIGNED:
         return None if value == (1 << 8 * size) - 1 else value
-    if not kind and value != 0 and not _LEAST < _exponent() < _NO_NUMBER:
-        return None
-    return value
+    return None if not kind and _exponent() == _NO_NUMBER else value
 
 
 def _exponent():
@@ -73,11 +68,12 @@ def total(data, at, kind, order, unit):
         return None
     if kind & ~BY_SETTING:
         return value * unit
-    if not value:
-        return 0
-    count = ((_word[1] & 0x7F | 0x80) << 16 | _word[2] << 8 | _word[3]) * unit
-    shift = _exponent() - 150
-    return count << shift if shift > 0 else count >> -shift
+    mantissa = (_word[1] & 0x7F) << 16 | _word[2] << 8 | _word[3]
+    exponent = _exponent()
+    if exponent:
+        mantissa |= 0x800000
+    shift = max(1, exponent) - 150
+    return mantissa * unit << shift if shift > 0 else mantissa * unit >> -shift
 
 
 class Meter(rtu.RtuMeter):
@@ -98,6 +94,7 @@ class Meter(rtu.RtuMeter):
             self._order,
             self._rows,
             self._limits,
+            self._telling,
             self._groups,
             self._metered,
             self._step_uj,
@@ -108,7 +105,8 @@ class Meter(rtu.RtuMeter):
         self._missing = []  # rows that the meter does not have
         self._factor = 1  # of the energy unit, from Wh; None while it is unknown
         self._counters = {}  # row -> Counter of uJ
-        self._moved = False
+        self._totals = {}  # row -> uJ at the last reading
+        self._doubts = 0  # voltages and frequencies of this reading that are none
         self._lack = ""  # what the meter does not tell, while it tells the rest
 
     async def block(self):
@@ -149,7 +147,8 @@ class Meter(rtu.RtuMeter):
         """Ask for all groups of rows, and again for the unit of the energy where that has grown or has none."""
         reading.metered = self._metered
         reading.energy_step = 0
-        self._moved = False
+        self._doubts = 0
+        totals = {}
         seen = 0
         refused = []
         for group in self._groups:
@@ -163,7 +162,7 @@ class Meter(rtu.RtuMeter):
                 self._lack = "unit %d: registers %X to %X: %s" % (self.unit, start, start + count - 1, e)
                 continue
             seen = seen * 31 & 0xFFFFFF ^ hash(data)
-            self._take(group, start, data)
+            self._take(group, start, data, totals)
         if len(refused) == len(self._groups):
             raise BusError(self._lack)
         self.fingerprint = seen
@@ -171,13 +170,18 @@ class Meter(rtu.RtuMeter):
             self._split(group)
         for row in self._missing:
             self._spoil(row, r.BUS_FAULT)
+        if 3 * self._doubts > self._telling:
+            raise Unusable("voltages and frequency are none: is the word order right?", r.IMPLAUSIBLE)
         for values in reading.at:
             _tidy(values)
-        if self._settings[3] and (self._moved or self._factor is None):
+        if self._settings[3] and (totals != self._totals or self._factor is None):
             factor = self._factor
             await self.configure()
             if factor != self._factor:
                 raise BusError("the energy unit was changed")
+        self._totals = totals
+        for row, uj in totals.items():
+            self._count(row, uj)
 
     def _span(self, group):
         address, kind = self._rows[0], self._rows[3]
@@ -205,50 +209,53 @@ class Meter(rtu.RtuMeter):
         else:
             self.reading.metered = 0  # without its counter energy comes from power and time
 
-    def _take(self, group, start, data):
-        """Bring the values of a group into the reading."""
-        address, names, phases, kinds, scales = self._rows
+    def _take(self, group, start, data, totals):
+        """Bring the values of a group into the reading, its energies into `totals`."""
+        address, names, phases, kinds, factors = self._rows
         for row in range(group[0], group[1]):
-            kind, factor = kinds[row], scales[row]
+            name, kind, factor = names[row], kinds[row], factors[row]
             if kind & BY_SETTING:
                 if self._factor is None:
                     self._spoil(row, r.BUS_FAULT)
                     continue
                 factor *= self._factor
             at = 2 * (address[row] - start)
-            if names[row] >= ENERGY:
-                self._count(row, 2 * phases[row] + names[row] - ENERGY, data, at, round(1000 * factor) * _MWH_UJ)
-                continue
-            value = number(data, at, kind, self._order)
-            if value is not None and factor != 1:
-                value *= factor
-            limit = self._limits[names[row]]
-            if value is None or value > limit or value < -limit:
-                self._spoil(row, r.IMPLAUSIBLE)
+            if name >= ENERGY:
+                value = total(data, at, kind, self._order, round(1000 * factor) * _MWH_UJ)
+                if value is not None:
+                    totals[row] = value
+                    continue
             else:
-                self.reading.at[phases[row]][self.names[names[row]]] = value
-
-    def _count(self, row, place, data, at, unit):
-        """Bring an energy into the reading; `unit`: uJ of one."""
-        reading, kind = self.reading, self._rows[3][row]
-        uj = total(data, at, kind, self._order, unit)
-        if uj is None:
+                value = number(data, at, kind, self._order)
+                if value is not None:
+                    if factor != 1:
+                        value *= factor
+                    size = value if value >= 0 else -value
+                    if size == 0 or self._limits[2 * name] < size < self._limits[2 * name + 1]:
+                        self.reading.at[phases[row]][self.names[name]] = value
+                        continue
+                if self._limits[2 * name]:
+                    self._doubts += 1
             self._spoil(row, r.IMPLAUSIBLE)
-            return
+
+    def _count(self, row, uj):
+        """Bring an energy into the reading."""
+        reading, kind = self.reading, self._rows[3][row]
+        if not kind & ~BY_SETTING:
+            uj = (uj + _WH_UJ // 2) // _WH_UJ * _WH_UJ  # no meter counts finer: the rest is the float's rounding
         if row not in self._counters:
+            unit = round(1000 * self._rows[4][row]) * _MWH_UJ
             self._counters[row] = Counter(unit << 16 * words(kind) if kind & ~BY_SETTING else None)
+        place = 2 * self._rows[2][row] + self._rows[1][row] - ENERGY
         reading.energy[place] = self._counters[row].step(uj)
-        self._moved = self._moved or reading.energy[place] > 0
         # The meter's own step, or that of a float of this size.
         reading.energy_step = max(reading.energy_step, self._step_uj * self._factor, uj >> 23)
 
 
 def _tidy(values):
-    """What meters disagree on: an angle lies within 180 degrees and has the sign of Q; no voltage, no frequency."""
-    angle, q = values.get("phase_angle"), values.get("reactive_power")
-    if angle is not None:
-        if abs(angle) > 180:
-            angle -= math.copysign(360, angle)
-        values["phase_angle"] = math.copysign(angle, q) if q else angle
+    """What meters disagree on: the side of an angle is that of the reactive power; no voltage, no frequency."""
+    lagging = values.get("phase_angle")
+    if lagging is not None:
+        values["phase_angle"] = angle.lag(lagging, values.get("reactive_power") or 0, 0)
     if not values.get("frequency", 1):
         values["frequency"] = None

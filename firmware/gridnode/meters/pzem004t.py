@@ -19,7 +19,9 @@ _FRESH_MS = const(200)  # the meter measures no faster
 _STEP_UJ = const(3600000000)  # 1 Wh
 _OVERDUE_WS = const(10800)  # three counts
 _MOST_V = const(300)  # measures 80 to 260 V
-_MOST_A = const(120)  # measures 0 to 100 A
+_SHUNT_A = const(10)
+_CLAMP_A = const(100)
+_MOST_A = const(120)
 
 
 def values(data):
@@ -59,6 +61,8 @@ class Meter(rtu.RtuMeter):
         super().__init__(spec, time, machine, modbus.unit(spec, profile))
         self.period_ms = max(_FRESH_MS, self.period_ms)
         self.reading.energy_step = _STEP_UJ
+        # Two types: with its own shunt, and with a clamp.
+        self._most_a = _SHUNT_A if profile["rating"]["current"] <= _SHUNT_A else _CLAMP_A
         self._counter = Counter(1 << 32)
         self._due_ws = 0.0  # energy that should have been counted since the counter moved
 
@@ -81,6 +85,9 @@ class Meter(rtu.RtuMeter):
         steps = self._counter.step(wh)
         reading.metered = r.PER_PHASE
         reading.energy[0] = steps * _STEP_UJ
+        if i >= self._most_a:
+            for name in ("current", "power", "power_factor"):
+                reading.spoil(0, name, r.SATURATED)
         if alarm:
             reading.flags = ("power_alarm",)
         # Its values are coarse enough to repeat; a counter that stands still under load is stuck.

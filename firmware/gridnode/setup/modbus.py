@@ -1,6 +1,7 @@
-"""Where a Modbus meter stands, and the plan of one that is known by its map (boards/schema/map.schema.json).
+"""Where a Modbus meter stands, and the plan of one that is known by its map.
 
-The map is data of some kilobytes; what stays of it are packed arrays and a few numbers.
+The map comes as host_tools/gridnode_host/maps.py has made it of boards/maps/<name>.json: one line of text per row.
+What stays of it are packed arrays and a few numbers.
 """
 
 from array import array
@@ -9,11 +10,10 @@ from gridnode.meters.modbus import BY_SETTING, ENERGY, KINDS, words
 from gridnode.meters.rtu import ANY_UNIT
 
 _VERSION = 1
-_ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
-_PREFIXES = {"m": 0.001, "k": 1000, "M": 1000000}
 _WAYS = ("energy_import", "energy_export")
 _METERED = {"phase": 1, "total": 2}  # reading.PER_PHASE, reading.IN_TOTAL
 _OF_PHASES = ("voltage", "current", "power", "reactive_power", "apparent_power")
+_TELLING = ("voltage", "voltage_ll", "frequency")
 
 
 def unit(spec, profile):
@@ -35,37 +35,49 @@ def plan(spec, profile):
         raise ValueError("the map %r is a name, not the map itself" % chart)
     if chart["version"] != _VERSION:
         raise ValueError("map version %r, this firmware knows %d" % (chart["version"], _VERSION))
-    rows = sorted(chart["rows"], key=lambda row: int(row["address"], 16))
     names = []
-    for row in rows:
-        if row["name"] not in names and row["name"] not in _WAYS:
-            names.append(row["name"])
-    address = array("H", [int(row["address"], 16) for row in rows])
-    name = bytes([_name(row["name"], names) for row in rows])
-    phase = bytes([row.get("phase", 0) for row in rows])
-    kind = bytes([_kind(row) for row in rows])
-    scale = tuple([row.get("scale", 1) * _factor(row.get("unit", "")) for row in rows])
-    groups = group(address, kind, chart["max_registers"], chart["max_gap"])
+    totals = []
+    telling = 0
+    rows = array("H"), bytearray(), bytearray(), bytearray(), []
+    for line in chart["rows"].split("\n"):
+        name, phase, address, letter, factor = line.split(" ")
+        if name in _WAYS:
+            index = ENERGY + _WAYS.index(name)
+        else:
+            if name not in names:
+                names.append(name)
+            index = names.index(name)
+            telling += name in _TELLING
+            if phase == "0" and name in _OF_PHASES:
+                totals.append(name)
+        kind = KINDS.index(letter)
+        if factor[0] == "*":
+            kind |= BY_SETTING
+            factor = factor[1:]
+        number = float(factor)
+        for column, value in zip(rows, (int(address), index, int(phase), kind, number)):
+            column.append(int(value) if value == int(value) else value)
     order = spec["modbus"].get("word_order", chart.get("word_order", "ABCD"))
-    totals = tuple([row["name"] for row in rows if not row.get("phase") and row["name"] in _OF_PHASES])
+    first = chart.get("function", 4), rows[0][0], words(rows[3][0]), None, ()
     return (
         tuple(names),
         chart["phases"],
-        totals,
+        tuple(totals),
         chart.get("latency_ms", 200),
         chart.get("function", 4),
         bytes([order.index(letter) for letter in "ABCD"]),
-        (address, name, phase, kind, scale),
+        rows,
         _limits(names, profile),
-        groups,
+        telling,
+        group(rows[0], rows[3], chart["max_registers"], chart["max_gap"]),
         _METERED[chart.get("metered", "total")],
         round(1000 * chart.get("energy_step", 1)) * 3600000,
-        _settings(chart.get("settings")) or (chart.get("function", 4), address[0], words(kind[0]), None, ()),
+        _settings(chart["settings"]) or first,
     )
 
 
 def group(address, kind, most, gap):
-    """Requests as [first row, end row]: at most `most` registers each, holes of at most `gap` read along.
+    """Requests as (first row, end row): at most `most` registers each, holes of at most `gap` read along.
 
     No two are of one length if that can be had: the late answer of one is then never taken for another's.
     """
@@ -87,23 +99,14 @@ def group(address, kind, most, gap):
     return groups
 
 
-def _name(name, names):
-    return ENERGY + _WAYS.index(name) if name in _WAYS else names.index(name)
-
-
-def _kind(row):
-    return KINDS.index(row.get("type", "float32")) | (BY_SETTING if row.get("unit") == "energy_unit" else 0)
-
-
-def _factor(unit):
-    return _PREFIXES.get(unit[0], 1) if len(unit) > 1 and unit != "energy_unit" else 1
-
-
 def _limits(names, profile):
-    """Largest magnitude of each name that is no nonsense: a wrong word order reads 1e-40 or 1e30."""
+    """Least (not zero) and largest magnitude of each name that is no nonsense, one after the other.
+
+    A wrong word order reads 1e-40 or 1e30; but a meter's own rounding may well read 1e-13 var.
+    """
     volt, ampere = profile["nominal"]["voltage"], 10 * profile["rating"]["current"]
     power = 6 * volt * ampere
-    table = {
+    most = {
         "voltage": 2 * volt,
         "voltage_ll": 4 * volt,
         "current": ampere,
@@ -118,7 +121,10 @@ def _limits(names, profile):
         "thd_voltage": 1000,
         "thd_current": 1000,
     }
-    return tuple([table.get(name, 1e15) for name in names])
+    limits = []
+    for name in names:
+        limits += (0.0001 if name in _TELLING else 0, most.get(name, 1e15))
+    return tuple(limits)
 
 
 def _settings(settings):
@@ -128,17 +134,16 @@ def _settings(settings):
     """
     if not settings:
         return None
-    start = min([int(s["address"], 16) for s in settings])
+    start = min([s["address"] for s in settings])
     end = start
     energy = None
     checks = []
     for s in settings:
-        k = KINDS.index(s.get("type", "float32"))
-        at = int(s["address"], 16)
-        end = max(end, at + words(k))
+        kind = KINDS.index(s["type"])
+        at = 2 * (s["address"] - start)
+        end = max(end, s["address"] + words(kind))
         if "units" in s:
-            energy = (2 * (at - start), k, tuple([(int(v), _factor(s["units"][v])) for v in s["units"]]))
+            energy = at, kind, s["units"]
         else:
-            text = "its map needs %s %s" % (s["name"], s["text"])
-            checks.append((2 * (at - start), k, s["want"], text))
+            checks.append((at, kind, s["want"], "its map needs %s %s" % (s["name"], s["text"])))
     return settings[0].get("function", 3), start, end - start, energy, tuple(checks)
