@@ -178,12 +178,12 @@ def test_address_is_changed_and_followed():
 
 def test_commands_are_checked():
     unit, m = running()
-    for order, value in (("set_address", 0), ("set_address", 248), ("set_alarm", 0), ("set_alarm", 65536)):
+    for order, value in (("set_address", 0), ("set_address", 248), ("set_alarm", 0), ("set_alarm", 65536), ("set_alarm", 2.5)):
         try:
             asyncio.run(getattr(m, order)(value))
         except ValueError:
             continue
-        raise AssertionError("no refusal of %s %d" % (order, value))
+        raise AssertionError("no refusal of %s %s" % (order, value))
     assert not m._line._uart.requests
     reply = unit.reply
     unit.reply = lambda request: request[:6] if request[1] == 6 else reply(request)  # writes nothing

@@ -43,6 +43,12 @@ def plausible(v, i, p, f, pf):
     return v <= _MOST_V and i <= _MOST_A and p <= v * i * 1.02 + v * 0.03 + 2 and 40 <= f <= 70 and pf <= 1
 
 
+def _whole(value, most, what):
+    if not 0 < value <= most or value != int(value):
+        raise ValueError("%s is a whole number from 1 to %d" % (what, most))
+    return int(value)
+
+
 class Meter(rtu.RtuMeter):
     """PZEM-004T of one profile entry."""
 
@@ -100,16 +106,14 @@ class Meter(rtu.RtuMeter):
 
     async def set_address(self, address):
         """Move the meter to another address, and follow it. Raises ValueError, BusError."""
-        if not 0 < address <= _LAST_ADDRESS:
-            raise ValueError("an address is 1 to %d" % _LAST_ADDRESS)
+        address = _whole(address, _LAST_ADDRESS, "an address")
         await self.ask(rtu.write(self.unit, _ADDRESS, address))
         self.unit = address
         await self._confirm(_ADDRESS, address)
 
     async def set_alarm(self, watts):
         """Set the power above which the meter raises its alarm. Raises ValueError, BusError."""
-        if not 0 < watts <= 0xFFFF:
-            raise ValueError("an alarm power is 1 to 65535 W")
+        watts = _whole(watts, 0xFFFF, "an alarm power in W")
         await self.ask(rtu.write(self.unit, _ALARM_POWER, watts))
         await self._confirm(_ALARM_POWER, watts)
 
