@@ -106,7 +106,7 @@ def test_harmonics():
                 for order, percent in enumerate(ratios(got), 1):
                     if order > 1:
                         near(percent, found.get(order, 0), tolerance, "order %d" % order)
-            near(x.at[k]["thd_voltage"], math.sqrt(20), 0.2, "THD of the voltage")
+            near(x.at[k]["thd_voltage"], math.sqrt(20), 0.3, "THD of the voltage")
             near(x.at[k]["thd_current"], 92.87, 0.6, "THD of the current")
         p = 0.0
         for h, share, turn in ((1, 1, 0), (3, 0.02 * 0.75, 180), (5, 0.04 * 0.45, -90)):
@@ -279,7 +279,8 @@ class Kernel:
         p[w.SHIFT], p[w.CHANNELS], p[w.REFERENCE] = 16, 2, w.CHANNEL + w.LAST
         p[w.CHANNEL + w.OFFSET] = p[w.CHANNEL + w.CHANNEL_WORDS + w.OFFSET] = 1300 * 4096
         p[w.CHANNEL + w.CHANNEL_WORDS + w.PARTNER] = w.CHANNEL + w.LAST
-        self.bins, self.halves, self.results = setup.buffers(p, 1)
+        self.bins = array("i", range(512))
+        self.halves, self.results = setup.buffers(p, 1)
         self.table = array("i", (k * 32 * 4096 for k in range(129)))
         self.sine = setup.sine()
 

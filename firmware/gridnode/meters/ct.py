@@ -16,6 +16,11 @@ try:
 except (ImportError, ValueError):  # no native loader, or code for another core
     from gridnode.meters import waveform_plain as w
 
+# Orders and bits of the number of bins per channel, for two channels and for three to six. More channels mean more
+# bins (2 KB for two, 3 KB for six) and fewer sets per cycle. The kernel tells what an order suffers in 256 and in 128
+# bins; the time of a set does not depend on it.
+_SHARES = ((15, 8), (7, 7))
+
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
 _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _LEARNING = const(5)  # cycles for bias and rate
@@ -109,13 +114,11 @@ class Channel:
             first, higher = response(self.lead_deg, slower)
             share = 2 * noise * sets  # of noise in a phasor
             factor = unit / (higher * sets * sets)
-            known = 0.0
             for k in range(len(squares)):
-                x = squares[k] * weights[k]
-                known += x
-                squares[k] = (x - share) * factor
+                square -= squares[k] * weights[k] / (sets * sets) if weak else 0
+                squares[k] = (squares[k] * weights[k] - share) * factor
             if weak:
-                rest = max(0.0, square - known / (sets * sets))
+                rest = max(0.0, square)
                 self.noise = rest if self.noise is None else self.noise + (rest - self.noise) / 8
             squares[0] = (self.re * self.re + self.im * self.im - 2 * noise / sets * unit) / first
             self.harmonic = max(0.0, self.square - squares[0] * first) / higher
@@ -164,6 +167,9 @@ class Meter:
     def __init__(self, spec, profile, machine, time):
         self.id = spec["id"]
         self.phases = max(len(spec["voltage"]), len(spec["current"]))
+        channels = len(spec["voltage"]) + len(spec["current"])
+        self.orders, bits = _SHARES[channels > 2]
+        self._bins = array("i", range(channels << bits))  # of all buffers the largest, while the heap is whole
         self.reading = r.Reading(self.id, self.phases)
         self._design = spec, profile, machine
         self._time = time
@@ -176,14 +182,16 @@ class Meter:
 
         spec, profile, machine = self._design
         self._design = None
-        self._volts, self._amperes, self.orders = ct.channels(machine, spec, correction)
+        self._volts, self._amperes = ct.channels(machine, spec, correction, self.orders)
         self._channels = sorted(self._volts + self._amperes, key=lambda c: c.place)
         self._calls = (self._time.ticks_us,) + tuple([c.read for c in self._channels])
         self._table = ct.table(correction.adc_table, profile["board"]["adc"])
+        correction.adc_table = None  # applied
         self._sine = ct.sine()
-        self._parameters = p = ct.parameters(spec, profile, self._table, self._volts, self._amperes)
-        self._weights = ct.weights(p, self.orders)
-        self._bins, self._halves, self._results = ct.buffers(p, len(self._volts))
+        bins = len(self._bins) // len(self._channels)
+        self._parameters = p = ct.parameters(spec, profile, bins, self._table, self._volts, self._amperes)
+        self._weights = ct.weights(bins, self.orders)
+        self._halves, self._results = ct.buffers(p, len(self._volts))
         self._phasor = array("i", (0, 0))
         self._events = ct.events(self._volts, profile)
         self._spectrum = ct.spectrum(self._volts, self._amperes)
@@ -214,8 +222,8 @@ class Meter:
         for c in self._channels:
             p[w.CHANNEL + c.place * w.CHANNEL_WORDS + w.OFFSET] += 256 * s[c.at] // (n * blocks)
         if s[w.GOOD] and not s[w.FREE]:
-            p[w.STEP] = (s[w.GOOD] << 24) // n
-            p[w.GAP_US] = s[w.SPAN_US] // n + _STALL_US
+            p[w.STEP] = round((s[w.GOOD] << 24) / n * (s[w.SETS_US] / s[w.SPAN_US]))
+            p[w.GAP_US] = s[w.SETS_US] // n + _STALL_US
         else:
             for v in self._volts:
                 if v.square > self._live:
@@ -264,7 +272,7 @@ class Meter:
             for c in self._channels:
                 c.transform(self._bins, p[w.SHIFT], self._sine, self._phasor)
         self._noise_sets = min(self._noise_sets + n, 16 * n)
-        known = self._volts[0].squares if binned else ()
+        known = self._volts[0].squares if binned and len(self._channels) > 2 else ()  # of two they leave nothing
         noise = noise_square(s, known, self._weights[0] / (binned * binned or 1), angle)
         self._noise += (noise - self._noise) * n / self._noise_sets
         # Deviation of a mean square of noise, and of the estimate of the noise itself.

@@ -48,8 +48,8 @@ class _Excursion:
 
     def note(self, squares, at):
         """Keep how far it went."""
-        for k, x in enumerate(squares):
-            x *= self._sign
+        for k, square in enumerate(squares):
+            x = self._sign * square
             if x > self.begin and k + 1 not in self._phases:
                 self._phases += (k + 1,)
             if self._extreme is None or x > self._extreme:

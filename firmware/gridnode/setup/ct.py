@@ -7,11 +7,6 @@ from gridnode.meters import ct, supply_events
 
 w = ct.w
 
-# (channels that share the converter, up to; orders; bits of the number of bins per channel). More channels mean
-# fewer sets per cycle and more bins: 2 and 3 KB. See the kernel for what an order costs in 256 and in 128 bins; the
-# time of a set does not depend on it.
-_SHARES = ((2, 15, 8), (6, 7, 7))
-
 _UNITS = 4096  # of the linearised counts in a mV
 
 
@@ -28,17 +23,9 @@ def sine():
     return array("H", (a + round(a * math.sin(math.pi * k / 128)) for k in range(256)))
 
 
-def _share(channels):
-    for most, orders, bits in _SHARES:
-        if channels <= most:
-            return orders, bits
-    raise ValueError("%d channels, the converter takes up to %d" % (channels, most))
-
-
-def channels(machine, spec, correction):
-    """Voltages, currents, and how many orders each has; a current is read after its voltage."""
+def channels(machine, spec, correction, orders):
+    """Voltages and currents with so many orders; a current is read after its voltage."""
     volts, amperes = spec["voltage"], spec["current"]
-    orders = _share(len(volts) + len(amperes))[0]
     found = [], []
     place = 0
     for k in range(max(len(volts), len(amperes))):
@@ -50,7 +37,7 @@ def channels(machine, spec, correction):
             unit_per_mv = 1 / _mv_per_a(amperes[k])
             found[1].append(_channel(machine, place, amperes[k], unit_per_mv, correction.current[k], orders))
             place += 1
-    return found[0], found[1], orders
+    return found
 
 
 def _mv_per_a(design):
@@ -64,7 +51,7 @@ def _channel(machine, place, design, unit_per_mv, correction, orders):
     return ct.Channel(place, adc, unit_per_mv * gain, lead_deg, orders)
 
 
-def parameters(spec, profile, lin, volts, amperes):
+def parameters(spec, profile, bins, lin, volts, amperes):
     """The kernel's parameters: all but reference and hysteresis."""
     adc, hertz = profile["board"]["adc"], profile["nominal"]["frequency"]
     n = len(volts) + len(amperes)
@@ -76,7 +63,8 @@ def parameters(spec, profile, lin, volts, amperes):
     p[w.GAP_US] = set_us + 200
     low, high = adc["range_mv"]
     p[w.COUNT_LOW], p[w.COUNT_HIGH] = _count(lin, low), _count(lin, high)
-    p[w.SHIFT] = 24 - _share(n)[1]
+    while bins << p[w.SHIFT] < 1 << 24:
+        p[w.SHIFT] += 1
     p[w.CHANNELS] = n
     for k, v in enumerate(volts):
         p[_word(v, w.OFFSET)] = round(_UNITS * spec["voltage"][k].get("bias_mv", 1650))
@@ -97,22 +85,20 @@ def _count(lin, mv):
     return 32 * k + 32 * (_UNITS * mv - lin[k]) // max(1, lin[k + 1] - lin[k])
 
 
-def weights(p, orders):
+def weights(bins, orders):
     """Factors from the squares of the kernel's phasors to mean squares in (1/16 mV)^2 times the square of the sets.
 
     Sharing between bins has weakened the order h by sinc(h/B)**2.
     """
-    step = math.pi * (1 << p[w.SHIFT]) / (1 << 24)
+    step = math.pi / bins
     return tuple([128 * (h * step / math.sin(h * step)) ** 4 for h in range(1, orders + 1)])
 
 
 def buffers(p, voltages):
-    """The kernel's bins, half cycles and results."""
-    n = p[w.CHANNELS]
+    """The kernel's half cycles and results."""
     return (
-        array("i", range(n << 24 - p[w.SHIFT])),
         array("i", range(p[w.ROOM] * (w.RECORD + voltages))),
-        array("i", range(w.SUMS + 2 * n * w.SUM_WORDS)),
+        array("i", range(w.SUMS + 2 * p[w.CHANNELS] * w.SUM_WORDS)),
     )
 
 
