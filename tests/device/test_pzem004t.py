@@ -178,7 +178,8 @@ def test_address_is_changed_and_followed():
 
 def test_commands_are_checked():
     unit, m = running()
-    for order, value in (("set_address", 0), ("set_address", 248), ("set_alarm", 0), ("set_alarm", 65536), ("set_alarm", 2.5)):
+    refused = (("set_address", 0), ("set_address", 248), ("set_alarm", 0), ("set_alarm", 65536), ("set_alarm", 2.5))
+    for order, value in refused:
         try:
             asyncio.run(getattr(m, order)(value))
         except ValueError:
