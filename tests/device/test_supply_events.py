@@ -139,17 +139,31 @@ def test_an_event_over_several_blocks_is_told_once():
 
 
 def test_a_short_dip_around_a_gap_has_its_depth():
-    # 40 ms with a gap of 20 ms anywhere in it: one half cycle at least lies within what was seen.
-    for ahead in range(0, 21000, 1000):
+    # 40 ms with a gap of 20 ms anywhere in it or beside it: a half cycle at least lies within what was seen.
+    for ahead in range(-25000, 46000, 1000):
+        for gap in (15, 20):
+            supply = Supply()
+            supply.event(400000 - ahead, 40, 0.4)
+            supply.run(40)
+            supply.pause(gap)
+            supply.run(40)
+            event = supply.one()
+            assert event[0] == "dip"
+            near(event[2], 40, 2)
+            near(event[3], 40, 20)
+            assert event[4] in (0, gap // 2), event
+
+
+def test_many_gaps():
+    for begin in range(180000, 205000, 1000):
         supply = Supply()
-        supply.event(400000 - ahead, 40, 0.4)
-        supply.run(40)
-        supply.pause(20)
-        supply.run(40)
+        supply.event(begin, 70, 0.3)
+        for _ in range(15):
+            supply.run(2)
+            supply.pause(4)
         event = supply.one()
-        assert event[0] == "dip"
-        near(event[2], 40, 2)
-        near(event[3], 40, 20 + event[4])
+        near(event[2], 30, 2)
+        near(event[3], 70, 20)
 
 
 def test_begin_and_end_in_a_gap_are_its_middle():

@@ -38,6 +38,11 @@ class _Excursion:
                 return True
         return False
 
+    def covers(self, half, other):
+        """Whether a half cycle lies in it for the most part, judged by how far the other goes."""
+        sign = self._sign
+        return 2 * (max([sign * x for x in half]) - sign) > max([sign * x for x in other]) - sign
+
     def enter(self, at, uncertainty):
         self.active = True
         self._told = self._interrupted = False
@@ -85,6 +90,7 @@ class SupplyEvents:
         under = _Excursion("dip", -1, dip, dip + hysteresis, interruption)
         self._excursions = under, _Excursion("swell", 1, swell, swell - hysteresis, 0)
         self._last = None  # squares of the last half cycle
+        self._earlier = None  # and of the one before
         self._ended = 0  # its end in ticks
         self._moment = 0  # of the last RMS
         self._before = None  # squares of the last half cycle before a gap, while only one lies behind it
@@ -131,12 +137,16 @@ class SupplyEvents:
             for x in self._excursions:
                 if x.active:
                     x.note(last, moment)
-                    if x.beyond(squares, x.end):
+                    x.active = x.beyond(squares, x.end)
+                    if x.active:
                         x.note(squares, self._moment)
-                    else:
-                        x.active = False
+                    elif x.covers(last, self._earlier):
                         x.tell(self._middle, self._unseen, now, found)
+                    else:
+                        x.tell(moment, 0, now, found)
+            self._earlier = squares
             return
+        self._earlier = last
         cycle = [(a + b) / 2 for a, b in zip(last, squares)]
         for x in self._excursions:
             if x.active:
@@ -145,14 +155,14 @@ class SupplyEvents:
                     x.note(cycle, begin)
                 x.tell(begin if x.active else moment, 0, now, found)
             elif x.beyond(cycle, x.begin):
-                if not self._before or not x.beyond(last, x.begin):
+                if not self._before or not x.covers(last, squares):
                     x.enter(begin, 0)
-                else:  # so it was from the gap on
-                    if x.beyond(self._before, x.begin):
-                        x.enter(self._middle - self._unseen & _TICKS, 0)
-                        x.note(self._before, begin)
-                    else:
-                        x.enter(self._middle, self._unseen)
+                elif x.covers(self._before, last):
+                    x.enter(self._middle - self._unseen & _TICKS, 0)
+                else:
+                    x.enter(self._middle, self._unseen)
+                if self._before:
+                    x.note(self._before, begin)
                     x.note(last, begin)
                 x.note(cycle, begin)
         self._before = None
