@@ -6,6 +6,8 @@ import time
 from gridnode.meters import rtu
 from gridnode.meters.line import _lines as lines
 
+_KEPT = 64  # of what went over the line
+
 ticks_ms = time.ticks_ms
 ticks_diff = time.ticks_diff
 
@@ -19,6 +21,7 @@ class Pin:
 
     def __call__(self, level):
         Pin.levels.append(level)
+        del Pin.levels[:-_KEPT]
 
 
 class Wire:
@@ -41,6 +44,7 @@ class Wire:
 
     def write(self, data):
         self.requests.append(bytes(data))
+        del self.requests[:-_KEPT]
         answer = self.answer(bytes(data))
         self.buffer += self.distort(answer) if self.distort else answer
         return len(data)

@@ -150,7 +150,6 @@ def test_small_steps_of_a_large_total_are_not_lost():
     for k in range(1, 201):
         put(unit, 0x48, 99990.0 + k / 128)
         summed += fake.block(m).energy[0]
-        fake.Pin.levels.clear()
     assert summed == 1563 * 1000 * MWH, summed  # 1562.5 Wh, in whole ones
     assert m.reading.energy_step >= 7812 * MWH
 
@@ -477,13 +476,17 @@ def test_two_meters_on_one_bus():
     assert not fake.block(meters[1]).quality and meters[0].errors == 0
 
 
-def test_a_stuck_meter_is_stale():
-    unit, m = running("rish-3430", rish())
-    m.stuck_after = 3
-    kinds = [fake.block(m).quality.get("v1") for _ in range(5)]
-    assert kinds == [None, None, None, "stale", "stale"], kinds
-    put(unit, 0x00, 231.5)
-    assert not fake.block(m).quality
+def test_a_meter_that_stands_still_under_load_is_stale():
+    for power, expected in ((7203.0, "stale"), (0.0, None)):
+        unit, m = running("rish-3430", rish())
+        put(unit, 0x34, power)
+        kinds = []
+        for _ in range(12):
+            m._last = time.ticks_ms() - 1500  # at 7.2 kW ten counts of 1 Wh are overdue after four of these
+            kinds.append(fake.block(m).quality.get("v1"))
+        assert kinds[:4] == [None] * 4 and kinds[-1] == expected, kinds
+        put(unit, 0x48, 1001.0)
+        assert not fake.block(m).quality, m.problem
 
 
 def test_maps_that_are_none():

@@ -19,6 +19,9 @@ ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
 _NO_NUMBER = const(255)  # exponent of a float32 that is infinite or none
 _MWH_UJ = const(3600000)
 _WH_UJ = const(3600000000)
+_STUCK = const(600)  # equal readings; without a load a very steady supply may repeat itself for a while
+_STUCK_UNDER_LOAD = const(3)  # while no energy is counted
+_OVERDUE = const(10)  # counts
 _MOST_GROUPS = const(12)
 _ILLEGAL_ADDRESS = const(2)
 _ILLEGAL_VALUE = const(3)
@@ -80,7 +83,7 @@ class Meter(rtu.RtuMeter):
     """The mapped meter of one profile entry; what setup.modbus.plan says of it is explained there."""
 
     settle_ms = 1000  # one refresh: a meter that was just switched on answers zeros before
-    stuck_after = 120
+    stuck_after = _STUCK
 
     def __init__(self, spec, profile, machine, time):
         from gridnode.setup import modbus
@@ -182,6 +185,9 @@ class Meter(rtu.RtuMeter):
         self._totals = totals
         for row, uj in totals.items():
             self._count(row, uj)
+        count_ws = reading.energy_step // 1000000
+        overdue = self.overdue(any(reading.energy), reading.at[0].get("power") or 0, _OVERDUE * count_ws)
+        self.stuck_after = _STUCK_UNDER_LOAD if overdue and reading.metered else _STUCK
 
     def _span(self, group):
         address, kind = self._rows[0], self._rows[3]

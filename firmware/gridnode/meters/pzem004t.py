@@ -70,7 +70,6 @@ class Meter(rtu.RtuMeter):
         # Two types: with its own shunt, and with a clamp.
         self._most_a = _SHUNT_A if profile["rating"]["current"] <= _SHUNT_A else _CLAMP_A
         self._counter = Counter(1 << 32)
-        self._due_ws = 0.0  # energy that should have been counted since the counter moved
 
     async def configure(self):
         """Nothing is set up: a meter that tells its alarm power is there."""
@@ -97,8 +96,7 @@ class Meter(rtu.RtuMeter):
         if alarm:
             reading.flags = ("power_alarm",)
         # Its values are coarse enough to repeat; a counter that stands still under load is stuck.
-        self._due_ws = 0.0 if steps else self._due_ws + p * reading.ms / 1000
-        self.fingerprint = wh if self._due_ws > _OVERDUE_WS else None
+        self.fingerprint = wh if self.overdue(steps, p, _OVERDUE_WS) else None
 
     async def reset_energy(self):
         """Set the meter's energy to zero; the node's own totals go on."""

@@ -160,6 +160,12 @@ class RtuMeter(Polled):
         self._rest_ms = 0
         self._rests_from = 0
         self._why = ""
+        self._due_ws = 0.0  # energy since the meter's counter has moved
+
+    def overdue(self, moved, watts, most_ws):
+        """Whether the energy counter, which has `moved` or not, stands still under load: `most_ws` Ws have gone by."""
+        self._due_ws = 0.0 if moved else self._due_ws + abs(watts) * self.reading.ms / 1000
+        return self._due_ws > most_ws
 
     async def ask(self, request, tries=3):
         """Payload of the answer to `request`. Raises Refused, BusError.
