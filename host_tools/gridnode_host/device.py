@@ -178,6 +178,15 @@ class Node:
             raise _device_error(step, err.decode("utf-8", "replace"))
         return _answer(step, out.decode("utf-8", "replace"))
 
+    def run(self, code: str, timeout_s: float = _CALL_S) -> str:
+        """Run Python code on the node, its application stopped, and return what it prints."""
+        step = "run a program on the node"
+        with self._translated(step):
+            out, err = self._transport.exec_raw(code, timeout=timeout_s)
+        if err:
+            raise _device_error(step, err.decode("utf-8", "replace"))
+        return str(out.decode("utf-8", "replace"))
+
     def stage(self, path: str, data: bytes, progress: Callable[[int, int], None]) -> None:
         """Write ``data`` to ``<path>.new`` on the node; `service.install` gives it its name."""
         step = f"write {path}"

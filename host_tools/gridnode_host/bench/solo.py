@@ -17,7 +17,8 @@ from typing import Any
 
 from gridnode_host import build, provision, resources
 from gridnode_host.bench.clock import SteppedClock
-from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.frontend import circuit
+from gridnode_host.bench.node import HEAP_KB
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.device import Node
 from gridnode_host.output import Output
@@ -33,7 +34,8 @@ class Solo:
     """A provisioned node whose application is stopped; a context manager.
 
     `profile` is a resolved one, reports come every `interval_s`. Time stands until `start`, so
-    that everything can be laid out before. `ideal` and `seed` choose the parts of the unit.
+    that everything can be laid out before. `ideal` and `seed` choose the parts of the unit;
+    `heap_kb` is its heap in K words.
     """
 
     def __init__(
@@ -44,19 +46,22 @@ class Solo:
         ideal: bool = True,
         seed: int = 0,
         micropython: str | None = None,
+        heap_kb: int = HEAP_KB,
     ) -> None:
         self.profile = profile
         self.clock = SteppedClock()
-        self.circuit = Circuit(profile["phases"], self.clock, seed=seed)
+        self.circuit = circuit(profile, self.clock, seed)
         self._events: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self._stack = ExitStack()
         try:
-            self._build(interval_s, micropython, ideal=ideal, seed=seed)
+            self._build(interval_s, micropython, heap_kb, ideal=ideal, seed=seed)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, interval_s: int, micropython: str | None, *, ideal: bool, seed: int) -> None:
+    def _build(
+        self, interval_s: int, micropython: str | None, heap_kb: int, *, ideal: bool, seed: int
+    ) -> None:
         vm = micropython or build.micropython()
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gridnode-solo-"))
         self.node = RigNode(
@@ -70,6 +75,7 @@ class Solo:
             seed=seed,
             ideal=ideal,
         )
+        self.node.heap_kb = heap_kb
         self._stack.enter_context(self.node)
         config = provision.node_config(_THING, "localhost", "none", interval_s=interval_s)
         files = {
@@ -86,6 +92,10 @@ class Solo:
         """Let the application run; what it prints comes from `events`."""
         self.node.on_line(self._hear)
         self.link.restart()
+
+    def run(self, code: str) -> str:
+        """Run a program in place of the application and return what it prints."""
+        return self.link.run(code, _SILENCE_S)
 
     def events(self) -> Iterator[Json]:
         """Yield what the application prints. Raises TimeoutError when it falls silent."""

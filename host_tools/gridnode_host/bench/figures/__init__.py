@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gridnode_host import build, resources
-from gridnode_host.bench.figures import accuracy, cost, memory, plots, startup
+from gridnode_host.bench.figures import accuracy, cost, events, memory, plots, running, startup
+from gridnode_host.bench.figures.front_ends import CLAMPS, FRONT_ENDS
 from gridnode_host.bench.figures.tables import Table, folder, store
 from gridnode_host.errors import Exit
 from gridnode_host.output import Output
@@ -46,9 +47,18 @@ def _accuracy(out: Output) -> list[Table]:
     return [accuracy.table(results)]
 
 
+def _events(out: Output) -> list[Table]:
+    with out.step("supply events") as progress:
+        results = events.campaign(progress)
+    plots.events(results, folder("events"))
+    return [events.table(results)]
+
+
 def _cost(out: Output) -> list[Table]:
-    with out.step("cost of measuring"):
-        return [cost.kernel(), cost.allocation(_NODES)]
+    with out.step("cost of measuring") as progress:
+        tables = [cost.kernel(), cost.readings(FRONT_ENDS, progress), cost.drivers()]
+    with out.step("budget of running nodes") as progress:
+        return [*tables, running.table(running.observe(CLAMPS, progress))]
 
 
 def _memory(out: Output) -> list[Table]:
@@ -73,6 +83,7 @@ SUBJECTS: dict[str, Callable[[Output], list[Table]]] = {
     "cost": _cost,
     "memory": _memory,
     "accuracy": _accuracy,
+    "events": _events,
 }
 SHORT = ("startup", "cost", "memory")
 """What is measured when no subject is named: minutes in all."""

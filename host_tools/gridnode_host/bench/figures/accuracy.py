@@ -52,9 +52,11 @@ def _row_s(front_end: FrontEnd, point: Point) -> int:
 
     At 5 % of 60 A a block of 200 ms has a spread of 0.3 % from 5 mV of noise on 33 mV.
     """
-    if not front_end.noisy or point.share > 10:
+    if not front_end.clamps or point.share > 20:
         return front_end.period_s
-    return 10 if point.share <= 5 else 2
+    if point.share <= 5:
+        return 10
+    return front_end.clamps * (2 if point.share <= 10 else 1)
 
 
 def measure(job: Job, step: Callable[[], None] = lambda: None, *, seed: int = 0) -> list[Result]:
@@ -119,7 +121,7 @@ def table(results: Sequence[tuple[Job, Result]]) -> Table:
             "Real firmware in the VM on the bench physics, parts at their design values, exact "
             "calibration, converter noise 5 mV rms; alarms off; 230 V.",
             "A reading is one report over one row. Clamps: 10 s (the default) up to 5 % of the "
-            "rated current, 2 s at 10 %, else 1 s, harder than the default. Three phases: the "
+            "rated current, at 10 % 2 s, at 20 % 1 s for each clamp, else 1 s. Three phases: the "
             "worst of the phases and the totals. Harmonics in % of the fundamental.",
             "Limits of I and P from 5 % of the rated current on. Where the step in which a device "
             "tells a value is coarser, the step is the limit. Steps: " + " ".join(sources),

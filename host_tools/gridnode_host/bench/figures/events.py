@@ -18,6 +18,7 @@ from typing import Any
 
 from gridnode_host import resources
 from gridnode_host.bench.figures import workers
+from gridnode_host.bench.figures.front_ends import CLAMPS
 from gridnode_host.bench.figures.tables import Table
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.rig import Rig
@@ -27,7 +28,6 @@ Json = dict[str, Any]
 
 NOMINAL = 230.0
 FREQUENCY = 50.0
-WAVEFORM = ("home-60a-ct", "home-3ph-ct")
 FLAGGING = ("feeder-200a", "plug-ade7953")
 EVENTS = 1000
 FLAGS = 150
@@ -157,10 +157,10 @@ class Job:
 def jobs(events: int = EVENTS, flags: int = FLAGS, clean_s: int = CLEAN_S) -> list[Job]:
     """The whole campaign, the longest first."""
     found = []
-    for profile in WAVEFORM:
+    for profile in CLAMPS:
         sizes = [min(_CHUNK, events - done) for done in range(0, events, _CHUNK)]
         found += [Job(profile, size, seed) for seed, size in enumerate(sizes)]
-    found += [Job(profile, 0, 0, clean_s) for profile in (*WAVEFORM, *FLAGGING)]
+    found += [Job(profile, 0, 0, clean_s) for profile in (*CLAMPS, *FLAGGING)]
     found += [Job(profile, flags, 0) for profile in FLAGGING]
     return found
 
@@ -212,7 +212,7 @@ def run(job: Job, step: workers.Step = lambda: None) -> Run:
     profile = {**resources.profile(job.profile), "row_s": 1, "limits": {}}
     if not job.count:
         return _clean(job, profile, step)
-    return (_waveform if job.profile in WAVEFORM else _flags)(job, profile, step)
+    return (_waveform if job.profile in CLAMPS else _flags)(job, profile, step)
 
 
 def _waveform(job: Job, profile: Json, step: workers.Step) -> Run:
@@ -354,7 +354,7 @@ def campaign(
 def table(results: Sequence[tuple[Job, Run]]) -> Table:
     """The table of a campaign."""
     rows: list[Json] = []
-    for profile in (*WAVEFORM, *FLAGGING):
+    for profile in (*CLAMPS, *FLAGGING):
         runs = [run for job, run in results if job.profile == profile and job.count]
         rows += _told_rows(profile, runs) if runs else []
         clean = [run for job, run in results if job.profile == profile and not job.count]

@@ -50,8 +50,8 @@ class FrontEnd:
     settle_s: float = 3.0
     period_s: int = 1
     """Length of the readings that are judged: at least two of the meter's own."""
-    noisy: bool = False
-    """Whether small currents drown in the noise of its converter."""
+    clamps: int = 0
+    """How many share a noisy converter, which gives each so much fewer samples."""
     speed: float = 100.0
     """Node seconds per second, about: what takes longest is begun first."""
     most_a: float = math.inf
@@ -67,14 +67,14 @@ class FrontEnd:
 
 
 FRONT_ENDS = (
-    FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM, noisy=True, speed=18),
-    FrontEnd("home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM, noisy=True, speed=10),
+    FrontEnd("home-60a-ct", "one clamp on the ESP32 ADC", _WAVEFORM, clamps=1, speed=30),
+    FrontEnd("home-3ph-ct", "three clamps on the ESP32 ADC", _WAVEFORM, clamps=3, speed=17),
     FrontEnd(
         "feeder-200a",
         "ATM90E32AS",
         steps={"frequency": Step(0.01)},
         source="46003B 5.5: Freq in 0.01 Hz",
-        speed=15,
+        speed=10,
     ),
     FrontEnd(
         "plug-ade7953",
@@ -119,6 +119,9 @@ FRONT_ENDS = (
     FrontEnd("sdm630", "Eastron SDM630", settle_s=5.0, period_s=2),
     FrontEnd("pump-ads1115", "ADS1115, RMS of one current", ("current",), speed=6),
 )
+
+CLAMPS = tuple(front_end.profile for front_end in FRONT_ENDS if front_end.clamps)
+"""Profiles of the front ends that see the waveform."""
 
 
 def find(profile: str) -> FrontEnd:

@@ -12,6 +12,13 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 
+from gridnode_host.bench.figures.events import (
+    DEPTH_LIMIT,
+    DURATION_LIMIT_MS,
+    KINDS,
+    Match,
+    Run,
+)
 from gridnode_host.bench.figures.judge import Result
 from gridnode_host.bench.figures.points import LOADS
 
@@ -25,6 +32,36 @@ def accuracy(results: Sequence[tuple[Any, Result]], folder: Path) -> list[Path]:
     for _, result in results:
         found.setdefault(result.front_end.profile, []).append(result)
     return [_front_end(name, chosen, folder) for name, chosen in found.items()]
+
+
+def events(results: Sequence[tuple[Any, Run]], folder: Path) -> list[Path]:
+    """Draw depth and duration of the events found against the true ones, a file per front end."""
+    found: dict[str, list[Match]] = {}
+    for _, run in results:
+        found.setdefault(run.profile, []).extend(
+            m for m in run.matches if m.depth_error is not None
+        )
+    return [_found(name, matches, folder) for name, matches in found.items() if matches]
+
+
+def _found(name: str, matches: list[Match], folder: Path) -> Path:
+    figure, axis = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for kind in KINDS:
+        chosen = [m for m in matches if m.injected.kind is kind]
+        x = [m.duration_error_ms or 0.0 for m in chosen]
+        y = [m.depth_error or 0.0 for m in chosen]
+        axis.scatter(x, y, s=10, alpha=0.5, label=f"{kind.name} ({len(chosen)} found)")
+    for sign in (-1, 1):
+        axis.axvline(sign * DURATION_LIMIT_MS, linestyle=":", linewidth=0.8)
+        axis.axhline(sign * DEPTH_LIMIT, linestyle=":", linewidth=0.8)
+    axis.set(xscale="symlog", title=f"{name}: events found, limits dotted")
+    axis.set(xlabel="error of the duration, ms", ylabel="error of the depth, % of nominal")
+    axis.grid(visible=True, linewidth=0.3)
+    axis.legend(fontsize=8)
+    path = folder / f"{name}.svg"
+    figure.savefig(path)
+    pyplot.close(figure)
+    return path
 
 
 def _front_end(name: str, results: list[Result], folder: Path) -> Path:

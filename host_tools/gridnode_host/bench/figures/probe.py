@@ -39,6 +39,11 @@ def _kind(vm: str) -> str:
     return f"{bits}-bit, {'double' if double == 'True' else 'float32'}"
 
 
+def source(name: str) -> str:
+    """The program text of a probe."""
+    return (_PROBES / f"{name}.py").read_text("utf-8")
+
+
 def run(vm: str, name: str, order: Any = None, *, shims: bool = False) -> Any:
     """Run the probe `name` and return what it prints; it reads `order` as JSON from stdin.
 
