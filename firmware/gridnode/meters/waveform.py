@@ -3,10 +3,10 @@
 `sample` reads all channels in turn, a set, over and over: V1 I1, V1 I1 V2 I2 V3 I3 or V1 I1 I2 I3. While it waits
 for the converter anyway, it linearises each count, finds the rising zero crossings of one voltage, adds up the
 products from which RMS, power and noise are derived, and records the mean square of every half cycle. Nothing is
-buffered and nothing is allocated.
+buffered and nothing is allocated. A sample costs some 500 instructions: 2 to 3 us at 240 MHz beside its conversion.
 
 Harmonics: each sample is added to one cycle of bins, synchronous with the crossings, shared by two neighbours
-according to its phase. That costs two products per sample whatever the number of orders; `phasor` takes them out of
+according to its phase. That costs two products per sample whatever the number of orders; `phasor` takes each out of
 the bins after the block. Sharing weakens the order h of B bins by sinc(h/B)**2, which is known, and lets images
 of the orders k*B - h through with (h/(k*B - h))**2: 0.4 % for the 15th in 256 bins, 0.3 % for the 7th in 128.
 
