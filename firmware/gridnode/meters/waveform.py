@@ -13,7 +13,8 @@ of the orders k*B - h through with (h/(k*B - h))**2: 0.4 % for the 15th in 256 b
 Bounds (chip: 32-bit viper, bytecode twin: 31-bit small integers). A linearised sample is |x| <= 32767 (1/16 mV), so
 every product of two is below 2**30. A product p is added as p >> 14 and p & 0x3FFF: with up to 16000 sets a call the
 halves stay below 2**30. A half cycle adds p >> 10 < 2**20, with up to 1000 sets. A bin holds 2**29 plus or minus up
-to 64*32767 per set that falls on it: of n cycles of m sets n*(m/B + 1) sets, 128 for 2**28.
+to 64*32767 per set that falls on it: of n cycles of m sets n*(m/B + 1) sets, 128 for 2**28. `phasor` takes 16 bits of
+that times 13 of the sine: below 2**29, and so is the sum of 256 of them, each >> 8.
 The module is compiled twice: as viper, and without the decorator for chips and releases that lack the emitter.
 """
 
