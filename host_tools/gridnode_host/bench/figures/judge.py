@@ -12,7 +12,7 @@ from gridnode_host.bench.figures.points import Load, Point
 
 Json = dict[str, Any]
 
-# name -> (title of the column, title of its limit, unit of a step, digits)
+# name -> (title of the column, unit of a step, digits)
 _COLUMNS = {
     "voltage": ("V %", "V", 3),
     "current": ("I %", "A", 3),
@@ -87,8 +87,8 @@ class Result:
         over = [name for name, error in self.worst.items() if error > self.bounds[name]]
         if over:
             return False, "over: " + ", ".join(over)
-        steps = [f"{_COLUMNS[name][1]} {step:.2g}" for name, step in self.stepped.items()]
-        return True, "step of the chip: " + ", ".join(steps) if steps else ""
+        steps = [f"{step:.2g} {_COLUMNS[name][1]}" for name, step in self.stepped.items()]
+        return True, "step of the device: " + ", ".join(steps) if steps else ""
 
     def row(self, rating: float, row_s: int) -> Json:
         """The point's row in the table."""
