@@ -39,7 +39,7 @@ DEPTH_LIMIT = 2.0  # % of the nominal voltage
 DURATION_LIMIT_MS = 1000.0 / FREQUENCY
 _SHARE_SLACK = 0.02  # that chance may leave between share and coverage
 
-_RATE = 5  # rig seconds per second, of a bench with a network
+_RATE = 3  # rig seconds per second, of a bench with a network
 _PAUSE_S = (1.6, 2.6)  # between the starts of two events
 _FLAG_PAUSE_S = (12.0, 14.0)  # a flag that comes again within ten seconds is not told anew
 _KICK_S = (8.0, 20.0)  # between two losses of the connection
