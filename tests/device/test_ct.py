@@ -202,6 +202,27 @@ def test_reversed_current_is_export():
     in_phase(mean(meter(Mains(230, 10, 180)), 2), 230, 10, 180)
 
 
+def test_the_other_tasks_get_the_rest_of_a_cycle():
+    mains = Mains()
+    m = meter(mains)
+    mains.us += 1 << 30  # more than the kernel's ticks can tell
+    turns = []
+
+    async def other():
+        while True:
+            turns.append(mains.us)
+            mains.us += 3000
+            await asyncio.sleep_ms(2)
+
+    async def main():
+        task = asyncio.create_task(other())
+        await m.block()
+        task.cancel()
+
+    asyncio.run(main())
+    assert 4 <= len(turns) <= 8, len(turns)
+
+
 def test_ticks_wrap():
     x = block(meter(Mains(us=(1 << 30) - 190000)))
     near(x.at[0]["frequency"], 50, 0.02, "frequency")
@@ -241,6 +262,14 @@ def test_supply_events():
         near(ms, want, 20, "duration")
         near(extreme, depth, 2, "extreme")
         assert uncertainty <= 11 and 0 <= ago < 420, (uncertainty, ago)
+
+
+def test_thresholds_of_the_profile():
+    mains = Mains()
+    m = meter(mains, profile=dict(PROFILE, events={"dip": 97, "comment": "unknown keys are kept"}))
+    start = mains.us + 100000
+    mains.level = lambda us, phase: 0.95 if 0 <= us - start < 100000 else 1.0
+    assert [x[0] for x in block(m).events] == ["dip"]
 
 
 def test_slow_variation_is_no_event():

@@ -26,6 +26,7 @@ _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, nois
 _LEARNING = const(5)  # cycles for bias and rate
 _SLOWLY = const(8)  # blocks in which the bias is followed: a cut cycle has a mean of its own
 _TURN_MS = const(2)
+_TICKS = const(0x3FFFFFFF)  # the kernel's, whatever the period of the platform's
 _WEAK = 400.0  # of the mean square of noise: a signal that it matters to
 _ROUGH = const(7)  # orders that are strong enough to look like noise
 _STALL_US = const(200)  # a set that comes so much later spoils its cycle
@@ -235,7 +236,7 @@ class Meter:
         time, pause = self._time, 750000 // self._hertz
         for _ in range(pause // (1000 * _TURN_MS)):
             await asyncio.sleep_ms(_TURN_MS)
-            if time.ticks_diff(time.ticks_us(), self._results[w.ENDED_US]) >= pause:
+            if time.ticks_us() - self._results[w.ENDED_US] & _TICKS >= pause:
                 break
 
     async def block(self):

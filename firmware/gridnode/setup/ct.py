@@ -82,7 +82,7 @@ def _count(lin, mv):
     for k in range(128):
         if lin[k + 1] > _UNITS * mv:
             break
-    return 32 * k + 32 * (_UNITS * mv - lin[k]) // max(1, lin[k + 1] - lin[k])
+    return 32 * k + int(32 * (_UNITS * mv - lin[k])) // max(1, lin[k + 1] - lin[k])
 
 
 def weights(bins, orders):
@@ -104,8 +104,9 @@ def buffers(p, voltages):
 
 def events(volts, profile):
     """The watch over the voltages, with the profile's thresholds."""
-    nominal = profile["nominal"]["voltage"]
-    return supply_events.SupplyEvents([(nominal / v.scale) ** 2 / 1024 for v in volts], **profile.get("events", {}))
+    nominal, own = profile["nominal"]["voltage"], profile.get("events", {})
+    thresholds = {name: own[name] for name in ("dip", "swell", "interruption", "hysteresis") if name in own}
+    return supply_events.SupplyEvents([(nominal / v.scale) ** 2 / 1024 for v in volts], **thresholds)
 
 
 def spectrum(volts, amperes):
