@@ -7,15 +7,13 @@ import sys
 import time
 from micropython import const
 
-from gridnode import anomaly, clock, health, report, rooms, shadow, storage
+from gridnode import anomaly, clock, health, report, rooms, storage
 
 _WDT_MS = const(60000)
 _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
-_VALUE_BYTES = const(28)  # of a report, per value
-_HARMONIC_BYTES = const(14)  # per order of both spectra
 _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
 
 
@@ -56,36 +54,14 @@ class App:
         node = None
         rooms.forget()
 
-    def allot(self, thing):
-        """Make the shadow, its buffer large enough for the report of all meters."""
-        size = 1024
-        for p in self.pipelines:
-            orders = getattr(p.meter, "orders", 0)
-            values = _VALUE_BYTES * (len(p.row.names) + 3) + _HARMONIC_BYTES * orders
-            size += values * len(p.meter.reading.at)
-        self.shadow = shadow.Shadow(thing, {"config": self._desired}, size)
-        self.topic = b"dt/gridnode/%s/" % thing.encode()
-
-    def configure(self, settings):
-        """Take what is in force from a config.Config, and report the part that desired.config may change."""
-        remote = settings.remote()
-        self.interval_s = remote["report"]["interval_s"]
-        self.shadow.set("config", remote)
-        return remote
-
-    def join(self, connection):
-        """Take the connection and listen to it."""
-        self.connection = c = connection
-        c.subscriptions = self.shadow.filters
-        c.sync = lambda: c.publish(self.shadow.get_topic, self.shadow.get_request())
-        c.on_state = self._state
-        c.on_fault = self._link_fault
-        c.session.on_message = self._message
-        c.session.on_ack = self._acked
-
     # -- link
 
-    def _state(self, state):
+    def sync(self):
+        """Ask for the shadow; the answer ends the synchronisation."""
+        return self.connection.publish(self.shadow.get_topic, self.shadow.get_request())
+
+    def state(self, state):
+        """The connection has come a step further, or is down."""
         if state == "online":
             self._due = True
             c = self.connection
@@ -98,11 +74,13 @@ class App:
         else:
             health.say("link", state=state)
 
-    def _link_fault(self, fault, retry_ms):
+    def link_fault(self, fault, retry_ms):
+        """Something is wrong on the way to the broker; None: it does not matter now."""
         action = "go on" if retry_ms is None else "try again in %d s" % ((retry_ms + 999) // 1000)
         self.fault(fault.room, fault.code, fault.message, action)
 
-    def _message(self, topic, data, offset, total):
+    def message(self, topic, data, offset, total):
+        """A message, or a piece of it."""
         answer = self.shadow.message(topic, data, offset, total)
         if answer == "synced":
             self.connection.synced()
@@ -113,29 +91,23 @@ class App:
         if self.shadow.dirty:
             self._due = True
 
-    def _acked(self, token, delivered):
+    def acked(self, token, delivered):
+        """A publish has its PUBACK, or will never get one."""
         if token == self._token:
             self._token = None
 
-    def _desired(self, patch):
-        from gridnode import config
+    def desired(self, patch):
+        """Act on desired.config: (True, what is in force) or (False, why it is refused)."""
+        from gridnode.opening import desired
 
-        settings = config.Config(config.load(config.NODE, config.check_node)[0], self.row_s)
-        reason = settings.apply(patch)
-        fields = {"accepted": not reason}
-        if reason:
-            fields["reason"] = reason
-            answer = False, reason
-        else:
-            remote = self.configure(settings)
-            ntp = remote["clock"]
-            self.connection.sntp.change(ntp["server"], ntp["port"], ntp["resync_s"])
-            answer = True, remote
-        settings = config = None
+        accepted, value = desired.take(self, patch)
+        desired = None
         rooms.forget()
-        health.say("config", **fields)
-        self._event("config", **fields)
-        return answer
+        fields = {"accepted": accepted}
+        if not accepted:
+            fields["reason"] = value
+        self._say("config", **fields)
+        return accepted, value
 
     def _event(self, event, ago_s=0, **fields):
         """Publish an event that began `ago_s` seconds ago; kept while there is no link, the oldest go first."""
@@ -170,7 +142,7 @@ class App:
         fields = {
             "meter": meter.id,
             "phases": phases,
-            "maximum_percent" if kind == "swell" else "residual_percent": round(extreme, 1),
+            "maximum_percent" if kind == "swell" else "residual_percent": extreme and round(extreme, 1),
             "duration_ms": ms,
             "uncertainty_ms": uncertainty_ms,
         }

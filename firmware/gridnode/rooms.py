@@ -7,7 +7,7 @@ keep the whole module alive.
 import gc
 import sys
 
-_PASSING = ("setup", "opening", "config", "documents", "schema")
+_PASSING = ("setup", "opening", "config", "documents", "schema", "_schemas")
 
 
 def forget():

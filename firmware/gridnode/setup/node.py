@@ -5,8 +5,12 @@ What is unusable is said and left out: the node measures without a link, and lin
 
 import time
 
-from gridnode import clock, config, documents, rooms
+from gridnode import clock, config, documents, rooms, shadow
 from gridnode.fault import Fault
+from gridnode.opening import desired
+
+_BASE_BYTES = 1024  # of a report: the node, its configuration, verdict and reasons
+_HARMONIC_BYTES = 14  # per order of both spectra
 
 
 def furnish(app):
@@ -24,9 +28,11 @@ def furnish(app):
     rooms.forget()  # the judges go before the permanent rooms come
     if profile:
         _wire(app, profile)
-    app.allot(document["thing"] if document else "")
+        profile = None
+        rooms.forget()
+    _allot(app, document["thing"] if document else "")
     if settings:
-        app.configure(settings)
+        desired.configure(app, settings)
         _link(app, document["thing"], settings)
 
 
@@ -72,6 +78,16 @@ def _refused(app, spec, error, calibrated=None):
     app.fault(room, "refused", "meter %s: %s" % (spec["id"], error), action)
 
 
+def _allot(app, thing):
+    """Make the shadow, its buffer large enough for the report of all meters."""
+    size = _BASE_BYTES
+    for p in app.pipelines:
+        values = sum([len(name) + 12 for name in p.row.names]) + 80  # and the energies
+        size += (values + _HARMONIC_BYTES * getattr(p.meter, "orders", 0)) * len(p.meter.reading.at)
+    app.shadow = shadow.Shadow(thing, {"config": app.desired}, size)
+    app.topic = b"dt/gridnode/%s/" % thing.encode()
+
+
 def _link(app, thing, settings):
     try:
         from gridnode import session
@@ -95,7 +111,13 @@ def _link(app, thing, settings):
         will=(app.topic + b"status", b'{"status":"offline"}'),
         size=app.shadow.size + 256,
     )
-    app.join(connection)
+    app.connection = connection
+    connection.subscriptions = app.shadow.filters
+    connection.sync = app.sync
+    connection.on_state = app.state
+    connection.on_fault = app.link_fault
+    connection.session.on_message = app.message
+    connection.session.on_ack = app.acked
 
 
 def _file(path):
