@@ -193,10 +193,10 @@ class App:
                 pipeline.close_row(row * self.row_s)
             end = row * self.row_s
             if end % self.interval_s < self.row_s:
-                self._report([p.report for p in self.pipelines], end)
+                self._report([p.filled() for p in self.pipelines], end)
                 for pipeline in self.pipelines:
                     pipeline.report.restart()
-        elif self._due and all(p.row.count or p.report.count for p in self.pipelines):
+        elif self._due and all(p.meter.reading.ms for p in self.pipelines):
             self._report([p.latest() for p in self.pipelines], now)
         if self._events and self.connection and self.connection.online:
             if self.connection.publish(self.topic + b"event", self._events[0]) is not None:

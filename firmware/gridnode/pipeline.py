@@ -59,4 +59,10 @@ class Pipeline:
 
     def latest(self):
         """Window for a report out of turn: the row that is under way, or the report's rows so far."""
-        return self.row if self.row.count else self.report
+        return self.row if self.row.count else self.filled()
+
+    def filled(self):
+        """The report's window; a meter slower than the reports has its newest reading told once more."""
+        if not self.report.count:
+            self.report.add(self.meter.reading)
+        return self.report

@@ -284,6 +284,19 @@ def test_flags_are_told_when_they_turn_and_do_not_flicker():
     assert [turned() for _ in range(9)] == [[]] * 9 and turned() == [("sequence", False)]
 
 
+def test_a_meter_slower_than_the_reports_keeps_its_value():
+    slow = Meter(1, "air")
+    slow.reading = block(temperature=25.5)
+    p = Pipeline(slow, None, None, None, reading.Window("air"), reading.Window("air"))
+    p.row.add(slow.reading)
+    for _ in range(3):  # the second and third report come before its next reading
+        p.close_row(0)
+        assert p.filled().finish(0).at[0]["temperature"] == 25.5
+        p.report.restart()
+    slow.reading.clear(("temperature",), "bus_fault")
+    assert p.latest().finish(0).quality == {"temperature": "bus_fault"}
+
+
 def test_judging_and_averaging_do_not_grow():
     judge, w = judge_of(), reading.Window("main", extremes=("voltage",))
     x = block(voltage=230.0, current=10.0, power=2300.0)
