@@ -26,7 +26,8 @@ from gridnode_host.bench.figures import (
 from gridnode_host.bench.figures.events import KINDS, Injected, Match, Told
 from gridnode_host.bench.figures.front_ends import FRONT_ENDS, FrontEnd
 from gridnode_host.bench.figures.judge import Result
-from gridnode_host.bench.figures.points import DIMMER, LAGGING, NOISY, SINE, SMPS, Point
+from gridnode_host.bench.figures.loads import DIMMER, LAGGING, NOISY, SINE, SMPS
+from gridnode_host.bench.figures.points import Point
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.bench.shapes import thd
 from gridnode_host.errors import Exit, GridnodeError
@@ -34,7 +35,7 @@ from gridnode_host.output import Output
 
 CHIP = FrontEnd("feeder-200a", "a chip")
 CLAMP = front_ends.find("home-60a-ct")
-TRUTH = {"voltage": 230.0, "current": 30.0, "power": 6900.0, "frequency": 50.0}
+TRUTH = {"voltage": 230.0, "current": 30.0, "power": 6900.0, "frequency": 50.0, "thd_current": 0.0}
 RIGHT = {**TRUTH, "coverage": 0.9}
 DIP, SWELL, INTERRUPTION = KINDS
 
@@ -94,11 +95,22 @@ def test_the_step_of_a_device_is_the_limit_where_it_is_coarser():
     off = {**RIGHT, "frequency": 50.09, "voltage": 230.4}
     ok, remark = judged(off, front_end=pzem).verdict()
     assert ok
-    assert remark == "step of the device: 0.1 Hz"
+    assert remark == "resolution: 0.1 Hz"
     assert judged({**RIGHT, "frequency": 50.11}, front_end=pzem).verdict() == (False, "over: frequency")
     assert not judged({**RIGHT, "voltage": 230.6}, front_end=pzem).verdict()[0]
     ade = front_ends.find("plug-ade7953")
     assert judged(RIGHT, front_end=ade).bounds["frequency"] == pytest.approx(1000 * 50.0**2 / 223_750)
+
+
+def test_what_a_filter_takes_away_is_named_or_refused():
+    ads = front_ends.find("pump-ads1115")
+    off = {**RIGHT, "current": 29.2}
+    assert judged(off, front_end=ads).verdict() == (False, "over: current")
+    assert judged(off, front_end=ads, point=Point(DIMMER, 50)).verdict() == (True, "bandwidth: 3.5 %")
+    without = {"current": None, "quality": {"current": "implausible"}}
+    refused = judged(without, without, front_end=ads, point=Point(SMPS, 50))
+    assert refused.verdict() == (True, "beyond its bandwidth, refused")
+    assert not judged(without, RIGHT, front_end=ads, point=Point(SMPS, 50)).verdict()[0]
 
 
 def test_missing_values_and_missing_readings_fail():

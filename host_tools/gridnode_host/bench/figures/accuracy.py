@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gridnode_host.bench.figures import front_ends, workers
 from gridnode_host.bench.figures.front_ends import FRONT_ENDS, FrontEnd
 from gridnode_host.bench.figures.judge import Result
-from gridnode_host.bench.figures.points import LOADS, READINGS, Point, points
+from gridnode_host.bench.figures.loads import LOADS
+from gridnode_host.bench.figures.points import READINGS, Point, points
 from gridnode_host.bench.figures.tables import Table
 from gridnode_host.bench.solo import Solo
 
@@ -123,8 +124,8 @@ def table(results: Sequence[tuple[Job, Result]]) -> Table:
             "A reading is one report over one row. Clamps: 10 s (the default) up to 5 % of the "
             "rated current, at 10 % 2 s, at 20 % 1 s for each clamp, else 1 s. Three phases: the "
             "worst of the phases and the totals. Harmonics in % of the fundamental.",
-            "Limits of I and P from 5 % of the rated current on. Where the step in which a device "
-            "tells a value is coarser, the step is the limit. Steps: " + " ".join(sources),
+            "Limits of I and P from 5 % of the rated current on. Where the resolution of a device "
+            "is coarser, it is the limit. Sources: " + " ".join(sources),
         ],
         rows,
     )

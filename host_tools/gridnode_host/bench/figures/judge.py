@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gridnode_host.bench.figures.front_ends import FrontEnd
-from gridnode_host.bench.figures.points import Load, Point
+from gridnode_host.bench.figures.loads import Load
+from gridnode_host.bench.figures.points import Point
 
 Json = dict[str, Any]
 
@@ -19,7 +20,7 @@ _COLUMNS = {
     "power": ("P %", "W", 3),
     "frequency": ("f mHz", "Hz", 1),
     "harmonics_voltage": ("Vh %", "%", 2),
-    "harmonics_current": ("Ih %", "%", 2),
+    "harmonics_current": ("Ih %", "A", 2),
 }
 
 
@@ -36,9 +37,9 @@ class Result:
     worst: dict[str, float] = field(default_factory=dict)
     coverage: float = 1.0
     bounds: dict[str, float] = field(default_factory=dict)
-    """Limits of the point: the campaign's, or the device's step where that is coarser."""
-    stepped: dict[str, float] = field(default_factory=dict)
-    """Steps that are limits, in the value's unit."""
+    """Limits of the point: the campaign's, or the device's resolution where that is coarser."""
+    resolution: dict[str, float] = field(default_factory=dict)
+    """Resolutions that are limits, in the value's unit."""
 
     def __post_init__(self) -> None:
         for name in self.front_end.offers:
@@ -46,12 +47,17 @@ class Result:
             step = self.front_end.step(name, true)
             error = 1000.0 * step if name == "frequency" else 100.0 * step / true
             self.bounds[name] = max(limit, error)
-            if error > limit:
-                self.stepped[name] = step
+            if limit < error < math.inf:
+                self.resolution[name] = step
+        if bandwidth := self.front_end.bandwidth.get(self.point.load.name):
+            self.bounds["current"] = bandwidth
 
     def _typical(self, name: str) -> float:
-        """The true value, of one phase where there are several; 1 for what is no single value."""
-        return float(self.truth.get("l1", {}).get(name) or self.truth.get(name) or 1.0)
+        """The true value that a step is a share of: of one phase where there are several."""
+        truth = {**self.truth, **self.truth.get("l1", {})}
+        if name == "harmonics_current":
+            return float(truth["current"]) / math.hypot(1.0, truth["thd_current"] / 100.0)
+        return float(truth.get(name) or 1.0)
 
     def add(self, reported: Json) -> None:
         """Judge one report: the flat values, and each phase where there are several."""
@@ -77,6 +83,10 @@ class Result:
         fits = self.point.fits
         if self.readings < self.point.readings:
             return False, "too few readings"
+        limited = self.front_end.bandwidth
+        if limited.get(self.point.load.name, math.inf) is None:
+            refused = self.missing == self.readings
+            return refused, "beyond its bandwidth, " + ("refused" if refused else "NOT NOTICED")
         if fits is False or (fits is None and self.refused):
             refused = self.refused == self.readings
             return refused, "saturated, " + ("refused" if refused else "NOT NOTICED")
@@ -87,8 +97,10 @@ class Result:
         over = [name for name, error in self.worst.items() if error > self.bounds[name]]
         if over:
             return False, "over: " + ", ".join(over)
-        steps = [f"{step:.2g} {_COLUMNS[name][1]}" for name, step in self.stepped.items()]
-        return True, "step of the device: " + ", ".join(steps) if steps else ""
+        if self.point.load.name in limited:
+            return True, f"bandwidth: {limited[self.point.load.name]:g} %"
+        steps = [f"{step:.2g} {_COLUMNS[name][1]}" for name, step in self.resolution.items()]
+        return True, "resolution: " + ", ".join(steps) if steps else ""
 
     def row(self, rating: float, row_s: int) -> Json:
         """The point's row in the table."""

@@ -20,7 +20,7 @@ from gridnode_host.bench.figures.events import (
     Run,
 )
 from gridnode_host.bench.figures.judge import Result
-from gridnode_host.bench.figures.points import LOADS
+from gridnode_host.bench.figures.loads import LOADS
 
 _ACCURACY = {"voltage": "V, %", "current": "I, %", "power": "P, %", "frequency": "f, mHz"}
 _FLOOR = 1e-3  # a worst error of nothing has no place on a logarithmic axis

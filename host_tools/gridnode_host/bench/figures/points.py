@@ -1,17 +1,23 @@
-"""Accuracy points and their limits: loads, shares of the rated current, frequencies."""
+"""Accuracy points and their limits: loads at shares of the rated current and frequencies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from gridnode_host.bench import shapes
 from gridnode_host.bench.figures import front_ends
 from gridnode_host.bench.figures.front_ends import FrontEnd
+from gridnode_host.bench.figures.loads import (
+    DIMMER,
+    LAGGING,
+    LEADING,
+    NOISY,
+    SINE,
+    SMPS,
+    Load,
+)
 
 VOLTAGE = 230.0
 SHARES = (2, 5, 10, 20, 50, 100, 120)
@@ -24,45 +30,9 @@ REFUSALS = 10  # readings of a point that has no value to be accurate with
 # power and its harmonics hold from this share of the rated current on.
 FROM_SHARE = 5
 LIMITS = {"voltage": 0.2, "current": 0.2, "frequency": 10.0, "harmonics": 0.5}
-POWER_LIMIT = 0.5
-POWER_LIMIT_LAGGING = 1.0  # at PF 0.5
 
 # A current this close to the end of a range may be refused or measured.
 _EDGE = (0.95, 1.03)
-
-
-@dataclass(frozen=True)
-class Load:
-    """Shape of a current and of its supply; `phase_deg` is the lag of the fundamental."""
-
-    name: str
-    phase_deg: float = 0.0
-    harmonics: shapes.Harmonics = field(default_factory=dict)
-    voltage_harmonics: shapes.Harmonics = field(default_factory=dict)
-    noise_v: float = 0.0
-    power_limit: float = POWER_LIMIT
-
-    @property
-    def crest(self) -> float:
-        """Peak over rms of the current."""
-        angle = np.linspace(0.0, 2 * np.pi, 7200, endpoint=False)
-        wave = np.sin(angle)
-        for order, (ratio, degrees) in self.harmonics.items():
-            wave = wave + ratio * np.sin(order * angle + math.radians(degrees))
-        return float(np.abs(wave).max() / np.sqrt(np.mean(wave**2)))
-
-
-_SLIGHT = {3: (0.01, 20.0), 5: (0.03, 180.0), 7: (0.01, 40.0), 11: (0.005, 0.0)}
-
-SINE = Load("sine, PF 1")
-LAGGING = Load("sine, PF 0.5 lagging", 60.0, power_limit=POWER_LIMIT_LAGGING)
-LEADING = Load("sine, PF 0.8 leading", -math.degrees(math.acos(0.8)))
-SMPS = Load("SMPS, THD 112 %", *shapes.smps())
-DIMMER = Load("dimmer at 90 degrees", *shapes.dimmer())
-NOISY = Load(
-    "resistive, noisy distorted supply", 0.0, _SLIGHT, voltage_harmonics=_SLIGHT, noise_v=1.0
-)
-LOADS = (SINE, LAGGING, LEADING, SMPS, DIMMER, NOISY)
 
 
 @dataclass(frozen=True)
