@@ -28,6 +28,7 @@ class App:
         self.row_s = 10
         self.interval_s = 10  # of the reports
         self.pipelines = []
+        self.ledger = None  # the first one, which numbers the reports
         self.connection = None
         self.shadow = None
         self.topic = b""  # of what the node publishes besides its shadow
@@ -189,40 +190,36 @@ class App:
             self._row, self._timed = row, valid  # rows are aligned to UTC from here on
         if row != self._row:
             self._row = row
-            for pipeline in self.pipelines:
-                pipeline.close_row(row * self.row_s)
             end = row * self.row_s
+            for pipeline in self.pipelines:
+                pipeline.close_row(end)
             if end % self.interval_s < self.row_s:
-                self._report([p.filled() for p in self.pipelines], end)
+                self._report(end, False)
                 for pipeline in self.pipelines:
                     pipeline.report.restart()
-        elif self._due and all(p.meter.reading.ms for p in self.pipelines):
-            self._report([p.latest() for p in self.pipelines], now)
+        elif self._due:
+            self._report(now, True)
         if self._events and self.connection and self.connection.online:
             if self.connection.publish(self.topic + b"event", self._events[0]) is not None:
                 self._events.pop(0)
 
-    def _report(self, windows, timestamp):
-        """Report one window of each meter, to the console as to the cloud."""
+    def _report(self, timestamp, early):
+        """Report all meters, to the console as to the cloud; early: out of turn, of the row that is under way."""
+        for pipeline in self.pipelines:
+            if not pipeline.choose(early):
+                return  # it has not measured yet
         self._due = False
-        if not windows:
+        if not self.pipelines:
             return
         c = self.connection
         if self._token:
             c.session.withdraw(self._token)  # its text lies where the new one is going to be written
         out = self.shadow
         out.begin()
-        pipelines = self.pipelines
         out.put("timestamp", timestamp)
-        out.put("seq", next(p.ledger for p in pipelines if p.ledger).next_seq())
-        report.flat(out, pipelines, windows, timestamp)
-        apart = [(p, w) for p, w in zip(pipelines, windows) if p.flat is None]
-        if apart:
-            out.open("meters")
-            for pipeline, window in apart:
-                report.meter(out, pipeline, window, timestamp)
-            out.close()
-        out.put("anomaly", anomaly.verdict([p.judge for p in pipelines]))
+        out.put("seq", self.ledger.next_seq())
+        report.meters(out, self.pipelines, timestamp)
+        out.put("anomaly", anomaly.verdict(self.pipelines))
         rssi = c.network.rssi() if c else None
         out.put("node", health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events)))
         payload = out.finish()
@@ -235,10 +232,10 @@ class App:
     def _budget(self):
         """Where the time since the last report went: ms that each task has run, of all."""
         now = time.ticks_ms()
-        budget = {name: self._spent[name] // 1000 for name in self._spent}
-        budget["of"] = time.ticks_diff(now, self._budget_from)
+        budget = {"of": time.ticks_diff(now, self._budget_from)}
         self._budget_from = now
         for name in self._spent:
+            budget[name] = self._spent[name] // 1000
             self._spent[name] = 0
         return budget
 
@@ -281,9 +278,10 @@ class App:
         wdt = self.machine.WDT(timeout=_WDT_MS)
         wdt.feed()
         self._furnish()
-        names = ["report"] + [pipeline.meter.id for pipeline in self.pipelines]
+        names = ["report"]
         running = [asyncio.create_task(self._guarded("report", self._reports))]
         for pipeline in self.pipelines:
+            names.append(pipeline.meter.id)
             running.append(asyncio.create_task(self._guarded(pipeline.meter.id, self._measure, pipeline)))
         if self.connection:
             running.append(asyncio.create_task(self._guarded("link", self.connection.run)))
@@ -305,9 +303,10 @@ class App:
 
     def stop(self):
         """Leave nothing half done: totals to flash, the link closed."""
-        for ledger in [p.ledger for p in self.pipelines if p.ledger]:
+        for pipeline in self.pipelines:
             try:
-                ledger.checkpoint()
+                if pipeline.ledger:
+                    pipeline.ledger.checkpoint()
             except (storage.StorageError, OSError) as e:
                 self.fault("energy", "flash", str(e), "keep the totals in RTC memory")
         if self.connection:

@@ -21,6 +21,7 @@ class Pipeline:
         self.row = row
         self.report = report
         self.flat = flat
+        self.window = None  # chosen for the report
         self._flags = {}  # name -> ms since the meter last had it up
 
     def start(self):
@@ -57,12 +58,12 @@ class Pipeline:
             self.report.add(self.row.finish(timestamp))
         self.row.restart()
 
-    def latest(self):
-        """Window for a report out of turn: the row that is under way, or the report's rows so far."""
-        return self.row if self.row.count else self.filled()
+    def choose(self, early):
+        """Set `window` to what is reported: the rows so far, or early, the row that is under way.
 
-    def filled(self):
-        """The report's window; a meter slower than the reports has its newest reading told once more."""
-        if not self.report.count:
-            self.report.add(self.meter.reading)
-        return self.report
+        A meter slower than the reports has its newest reading told once more. False for one that has not measured yet.
+        """
+        self.window = self.row if early and self.row.count else self.report
+        if not self.window.count:
+            self.window.add(self.meter.reading)
+        return self.meter.reading.ms > 0

@@ -7,16 +7,18 @@ from gridnode.reading import NAMES
 _SPECTRA = ("harmonics_voltage", "harmonics_current")
 
 
-def flat(out, pipelines, windows, timestamp):
-    """Write the values that stand flat to `out`, a Shadow: one window of each pipeline."""
+def meters(out, pipelines, timestamp):
+    """Write the chosen window of each pipeline to `out`, a Shadow: what stands flat, then meters of their own."""
     quality = {}
     least = {}
     most = {}
     flags = []
-    for pipeline, window in zip(pipelines, windows):
+    apart = 0
+    for pipeline in pipelines:
         if pipeline.flat is None:
+            apart += 1
             continue
-        reading = window.finish(timestamp)
+        reading = pipeline.window.finish(timestamp)
         _values(out, pipeline, reading, pipeline.flat)
         for name in reading.quality:
             if name not in NAMES or name in pipeline.flat:  # another one's value stands there
@@ -24,23 +26,26 @@ def flat(out, pipelines, windows, timestamp):
         least.update(reading.min)
         most.update(reading.max)
         flags += reading.flags
-    _rest(out, windows[0], quality, flags)
+    _rest(out, pipelines[0].window, quality, flags)
     for key, table in (("min", least), ("max", most)):
-        out.put(key, {name: _round(name, table[name]) for name in table})
-
-
-def meter(out, pipeline, window, timestamp):
-    """Write the values of a further meter as an object of its own."""
-    reading = window.finish(timestamp)
-    out.open(pipeline.meter.id)
-    _values(out, pipeline, reading, NAMES)
-    _rest(out, window, reading.quality, reading.flags)
-    out.close()
+        for name in table:
+            table[name] = _round(name, table[name])
+        out.put(key, table)
+    if apart:
+        out.open("meters")
+        for pipeline in pipelines:
+            if pipeline.flat is None:
+                reading = pipeline.window.finish(timestamp)
+                out.open(pipeline.meter.id)
+                _values(out, pipeline, reading, NAMES)
+                _rest(out, pipeline.window, reading.quality, list(reading.flags))
+                out.close()
+        out.close()
 
 
 def _rest(out, window, quality, flags):
     out.put("quality", quality)
-    out.put("flags", list(flags) or None)
+    out.put("flags", flags or None)
     coverage = window.coverage()
     out.put("coverage", None if coverage is None else round(coverage, 3))
 

@@ -37,12 +37,12 @@ def test_alarm_with_hold_and_hysteresis():
     assert feed(judge, 10, voltage=230.0, current=59.9) == []
     assert feed(judge, 2, voltage=230.0, current=61.0) == [], "400 ms is no alarm yet"
     assert feed(judge, 1, voltage=230.0, current=61.0) == [("current", True)]
-    verdict = anomaly.verdict([judge])
-    assert verdict["alarm"] and verdict["priority"] == 1 and verdict["kinds"] == {"current": "range_high"}
-    assert 0.5 <= verdict["grade"] <= 1 and verdict["signals"] == {"current": verdict["grade"]}
+    v = verdict(judge)
+    assert v["alarm"] and v["priority"] == 1 and v["kinds"] == {"current": "range_high"}
+    assert 0.5 <= v["grade"] <= 1 and v["signals"] == {"current": v["grade"]}
     assert feed(judge, 50, voltage=230.0, current=59.5) == [], "still within the hysteresis"
     assert feed(judge, 5, voltage=230.0, current=58.9) == [("current", False)]
-    assert anomaly.verdict([judge]) == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}}
+    assert verdict(judge) == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}}
 
 
 def test_a_short_excursion_is_no_alarm():
@@ -56,7 +56,7 @@ def test_missing_values_change_nothing():
     judge = judge_of()
     feed(judge, 5, voltage=190.0)
     assert feed(judge, 100, voltage=None) == []
-    assert anomaly.verdict([judge])["kinds"] == {"voltage": "range_low"}
+    assert verdict(judge)["kinds"] == {"voltage": "range_low"}
 
 
 def test_families_and_single_phases():
@@ -163,18 +163,24 @@ class Meter:
         self.id = id
 
 
-def reported(pipelines, windows, apart=()):
+def reported(*pipelines):
     sh = shadow.Shadow("n1")
     sh.begin()
-    report.flat(sh, pipelines, windows, 0)
-    for p, w in apart:
-        report.meter(sh, p, w, 0)
+    report.meters(sh, pipelines, 0)
     sh.finish()
     return bytes(sh.reported)
 
 
-def way(meter, book, flat):
-    return Pipeline(meter, None, book, None, None, None, flat)
+def way(meter, book, flat, window=None):
+    p = Pipeline(meter, None, book, None, None, None, flat)
+    p.window = window
+    return p
+
+
+def verdict(judge):
+    p = way(Meter(), None, None)
+    p.judge = judge
+    return anomaly.verdict([p])
 
 
 def test_report_has_field_names_and_all_digits_of_the_energy():
@@ -187,7 +193,7 @@ def test_report_has_field_names_and_all_digits_of_the_energy():
     x.covered_ms = 197.53
     w.add(x)
     w.add(x)
-    text = reported([way(Meter(), book, Meter.names)], [w])
+    text = reported(way(Meter(), book, Meter.names, w))
     out = json.loads(text)
     assert abs(out["voltage"] - 230.12) < 1e-4 and "current" not in out
     assert b'"energy_import_wh":123456789.123,"energy_export_wh":0.000' in text, text
@@ -212,13 +218,13 @@ def test_flat_values_of_a_second_meter_stand_in_for_those_of_the_first():
     second.add(x)
     third.add(block(voltage=231.0))
     book = energy.Ledger(1, 20000)
-    ways = [way(chip, book, flat[0]), way(air, None, flat[1]), way(sub, book, flat[2])]
-    out = json.loads(reported(ways, [first, second, third], [(ways[2], third)]))
+    ways = way(chip, book, flat[0], first), way(air, None, flat[1], second), way(sub, book, flat[2], third)
+    out = json.loads(reported(*ways))
     assert out["temperature"] == 25.5 and out["voltage"] == 230.0 and out["quality"] == {
         "humidity": "bus_fault",
         "power": "saturated",
     }, out
-    assert out["sub"]["voltage"] == 231.0 and out["sub"]["energy_import_wh"] == 0
+    assert out["meters"]["sub"]["voltage"] == 231.0 and out["meters"]["sub"]["energy_import_wh"] == 0
 
 
 def test_harmonics_in_percent_of_the_fundamental():
@@ -230,13 +236,11 @@ def test_harmonics_in_percent_of_the_fundamental():
         w.add(x)
     rows = reading.Window("main")
     rows.add(w.finish(0))
-    out = json.loads(reported([way(Meter(), energy.Ledger(1, 20000), Meter.names)], [rows]))
+    out = json.loads(reported(way(Meter(), energy.Ledger(1, 20000), Meter.names, rows)))
     assert [round(h, 1) for h in out["harmonics_voltage"]] == [0, 10], out
     assert [round(h, 1) for h in out["harmonics_current"]] == [10, 50], out
     w.restart()
-    assert "harmonics_voltage" not in json.loads(
-        reported([way(Meter(), energy.Ledger(1, 20000), Meter.names)], [w])
-    )
+    assert b"harmonics_voltage" not in reported(way(Meter(), energy.Ledger(1, 20000), Meter.names, w))
 
 
 def test_newest_value_of_what_no_mean_makes_sense_of():
@@ -291,10 +295,10 @@ def test_a_meter_slower_than_the_reports_keeps_its_value():
     p.row.add(slow.reading)
     for _ in range(3):  # the second and third report come before its next reading
         p.close_row(0)
-        assert p.filled().finish(0).at[0]["temperature"] == 25.5
+        assert p.choose(False) and p.window.finish(0).at[0]["temperature"] == 25.5
         p.report.restart()
     slow.reading.clear(("temperature",), "bus_fault")
-    assert p.latest().finish(0).quality == {"temperature": "bus_fault"}
+    assert p.choose(True) and p.window.finish(0).quality == {"temperature": "bus_fault"}
 
 
 def test_judging_and_averaging_do_not_grow():

@@ -23,14 +23,14 @@ class Judge:
         return [Change(rule) for rule in self.rules if rule.judge(reading)]
 
 
-def verdict(judges):
+def verdict(pipelines):
     """The `anomaly` object of the report: grade 0..1, alarm, priority (1 is most urgent), per-signal detail."""
     grade = 0.0
     priority = None
     signals = {}
     kinds = {}
-    for judge in judges:
-        for rule in judge.rules:
+    for pipeline in pipelines:
+        for rule in pipeline.judge.rules:
             if rule.grade:
                 signals[rule.signal] = round(rule.grade, 2)
                 grade = max(grade, rule.grade)

@@ -65,6 +65,7 @@ def _wire(app, profile):
                 try:
                     way = pipeline.build(meters[k], spec, profile, calibrated, app.retained, k + 1, flat[k])
                     app.pipelines.append(way)
+                    app.ledger = app.ledger or way.ledger
                     for sentence in getattr(meters[k], "warnings", ()):
                         app.fault("meter " + meters[k].id, "threshold", sentence, "measure without that flag")
                     break
