@@ -1,10 +1,12 @@
 """TCP + TLS byte pipe that never blocks: every wait has a deadline and belongs to the caller.
 
 `write` collects a packet in a buffer made at start, `flush` offers it in one piece: one TLS record
-per packet, which also keeps Nagle's algorithm and delayed ACKs from adding 40 ms. A link that has
-failed or seen the end of the stream never touches the socket again, because a TLS socket keeps its
-first error and a read after close_notify may hang. The first write drives the TLS handshake, so a
-link is opened with its first packet already in the buffer.
+per packet, which also keeps Nagle's algorithm and delayed ACKs from adding 40 ms. What is too long
+for the buffer is lent by its owner and leaves in a record of its own.
+
+A link that has failed or seen the end of the stream never touches the socket again, because a TLS
+socket keeps its first error and a read after close_notify may hang. The first write drives the TLS
+handshake, so a link is opened with its first packet already in the buffer.
 
 Faults of the room "link": dns, tcp, timeout, memory, closed, overflow, tls_ca, tls_expired,
 tls_not_yet_valid, tls_hostname, tls_no_ca, tls_key_mismatch, tls_refused (the broker ends the
@@ -29,7 +31,7 @@ def check(start, limit_ms, what):
 class Link:
     """One connection at a time; reusable through `open`.
 
-    `size` bounds the bytes waiting to be sent, `timeout_ms` is the time a packet may take to
+    `size` bounds the copies waiting to be sent, `timeout_ms` is the time a packet may take to
     leave.
     """
 
@@ -44,12 +46,14 @@ class Link:
     def clear(self):
         """Forget what waits to be sent."""
         self._len = 0  # bytes in the buffer
-        self._offer = 0  # of them, bytes offered to the socket: Mbed TLS wants the same again
+        self._lent = None  # what has not left of the lent data
+        self._before = 0  # bytes in the buffer that leave before it
+        self._offer = 0  # bytes offered to the socket: Mbed TLS wants the same again
         self._since = 0
 
     def room(self):
-        """Bytes that `write` still takes."""
-        return self.size - self._len
+        """Bytes that `write` takes for another packet: none before lent data has left."""
+        return self.size - self._len if self._lent is None else 0
 
     async def open(self, host, port, context):
         """Connect and send what is in the buffer; with a TLS context this is the handshake.
@@ -70,8 +74,24 @@ class Link:
         self._len = end
         return n
 
+    def lend(self, data):
+        """Send `data` from where it lies, after what waits already; it must not change until there is `room` again or
+        `give_back` was called.
+        """
+        self._lent = memoryview(data)
+        self._before = self._len
+
+    def give_back(self):
+        """Its owner needs the memory of lent data: what has not left is copied, or the link given up."""
+        if self._lent is not None:
+            try:
+                self._lent = memoryview(bytes(self._lent))
+            except MemoryError:
+                self.close()
+                self.dead = _link("memory", "no memory for the rest of a packet")
+
     def flush(self):
-        """Offer the buffer to the network; True when all has left. Raises Fault."""
+        """Offer what waits to the network; True when all has left. Raises Fault."""
         try:
             return self.send(False)
         except (OSError, ValueError, Fault) as e:
@@ -79,23 +99,29 @@ class Link:
 
     def send(self, opening):
         """`flush` with what the socket raises; while `opening`, the caller keeps the deadline."""
-        if not self._len:
-            return True
-        now = time.ticks_ms()
-        if not self._offer:
-            self._offer = self._len
+        while self._len or self._lent is not None:
+            end = self._len if self._lent is None else self._before
+            data = self._view[:end] if end else self._lent
+            now = time.ticks_ms()
+            if not self._offer:
+                self._offer = len(data)
+                self._since = now
+            sent = self._stream().write(data[: self._offer])
+            if not sent:
+                if not opening:
+                    check(self._since, self.timeout_ms, "sending a packet")
+                return False
             self._since = now
-        sent = self._stream().write(self._view[: self._offer])
-        if sent:
             self._offer -= sent
-            self._since = now
-            left = self._len - sent
-            if left:
-                self._view[:left] = self._view[sent : self._len]
-            self._len = left
-        elif not opening:
-            check(self._since, self.timeout_ms, "sending a packet")
-        return not self._len
+            if end:
+                self._view[: self._len - sent] = self._view[sent : self._len]
+                self._len -= sent
+                self._before = end - sent
+            else:
+                self._lent = data[sent:] if sent < len(data) else None
+            if self._offer:
+                return False
+        return True
 
     def readinto(self, buf):
         """Read what is there into `buf`; number of bytes, 0 for nothing yet. Raises Fault.
@@ -130,5 +156,5 @@ class Link:
                     sock.close()
                 except OSError:
                     pass
-        self.sock = self.raw = None
+        self.sock = self.raw = self._lent = None
         self._offer = 0

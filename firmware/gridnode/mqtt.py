@@ -4,7 +4,7 @@ CONNECT is framed by umqtt.simple (see opening.mqtt). Everything after it is don
 consumes exactly the packets that have arrived, publishes do not wait for their PUBACK, and a peer
 that does not answer is noticed.
 
-Limits: a packet to send must fit the link's buffer; at most `IN_FLIGHT` publishes wait for their
+Limits: a packet to send must fit the link's buffer, but for what is lent; at most `IN_FLIGHT` publishes wait for their
 PUBACK; a message longer than the receive buffer is handed over in pieces, one above `MAX_MESSAGE`
 is counted and thrown away. QoS 0 and 1.
 
@@ -31,6 +31,11 @@ def _mqtt(code, message):
     return Fault("mqtt", code, message)
 
 
+def _space(topic, msg, lent):
+    """Bytes that must be free in the link's buffer for a PUBLISH."""
+    return len(topic) + 9 + (0 if lent else len(msg)) + _RESERVE
+
+
 class Session:
     """One MQTT connection. The owner opens the link after `begin`, then calls `step` until it
     raises.
@@ -54,7 +59,7 @@ class Session:
         self.flags = 0  # of the message being handed over: bit 0 retained, bit 3 duplicate
         self._box = bytearray(_RECEIVE)
         self._view = memoryview(self._box)
-        self._flight = []  # [packet id, token, topic, payload, sent at, tries, first byte]
+        self._flight = []  # [packet id, token, topic, payload, lent, sent at, tries, first byte]
         self._token = 0
         self.pid = 0  # packet id that was given last
         self._reset()
@@ -105,36 +110,40 @@ class Session:
 
     # -- sending
 
-    def publish(self, topic, msg, retain=False, qos=0):
+    def publish(self, topic, msg, retain=False, qos=0, lend=False):
         """Queue a PUBLISH (`topic` and `msg` are bytes); a token, or None if there is no room: try
         again later.
 
-        The token is 0 for QoS 0; for QoS 1 `on_ack` gets it. Raises ValueError for what can never
-        be sent.
+        The token is 0 for QoS 0; for QoS 1 `on_ack` gets it. With `lend` a long message of QoS 1
+        is sent from where it lies. Raises ValueError for what can never be sent.
         """
         if qos > 1:
             raise ValueError("QoS 2")
-        body = 2 + len(topic) + len(msg) + 2 * qos
-        if body + 5 > self.link.size - _RESERVE:
+        size = self.link.size
+        lend = lend and qos and _space(topic, msg, False) > size
+        space = _space(topic, msg, lend)
+        if space > size:
             raise ValueError("message too long")
-        if not self.connected or body + 5 > self.link.room() - _RESERVE:
+        if not self.connected or space > self.link.room():
             return None
         if not qos:
-            self._put_publish(0x30 | retain, 0, topic, msg)
+            self._put_publish(0x30 | retain, 0, topic, msg, False)
             return 0
         if len(self._flight) >= IN_FLIGHT:
             return None
         self._token += 1
         head = 0x32 | retain
-        self._flight.append([self._next_id(), self._token, topic, msg, time.ticks_ms(), 1, head])
-        self._put_publish(head, self.pid, topic, msg)
+        self._flight.append([self._next_id(), self._token, topic, msg, lend, time.ticks_ms(), 1, head])
+        self._put_publish(head, self.pid, topic, msg, lend)
         return self._token
 
     def withdraw(self, token):
-        """Repeat a publish no more: something newer takes its place. It counts as not delivered."""
+        """Repeat a publish no more: something newer takes its place, in its memory too. It counts as not delivered."""
         for i, entry in enumerate(self._flight):
             if entry[1] == token:
                 self._flight.pop(i)
+                if entry[4]:
+                    self.link.give_back()
                 self._done(token, False)
                 return
 
@@ -171,13 +180,16 @@ class Session:
                 if self.pid != self._sub:
                     return self.pid
 
-    def _put_publish(self, head, pid, topic, msg):
+    def _put_publish(self, head, pid, topic, msg, lend):
         self._put_head(head, 2 + len(topic) + len(msg) + (2 if pid else 0))
         self._put_word(len(topic))
         self.link.write(topic)
         if pid:
             self._put_word(pid)
-        self.link.write(msg)
+        if lend:
+            self.link.lend(msg)
+        else:
+            self.link.write(msg)
         self._out_at = time.ticks_ms()
 
     def _put_head(self, head, size):
@@ -223,14 +235,14 @@ class Session:
         if self._sub and self._late(now, self._sub_at):
             raise _mqtt("mqtt_timeout", "no SUBACK")
         for entry in self._flight:
-            if self._late(now, entry[4]):
-                if entry[5] >= _TRIES:
+            pid, _, topic, msg, lent, at, tries, head = entry
+            if self._late(now, at):
+                if tries >= _TRIES:
                     raise _mqtt("mqtt_timeout", "no PUBACK after %d tries" % _TRIES)
-                if len(entry[2]) + len(entry[3]) + 9 > self.link.room() - _RESERVE:
-                    continue
-                entry[4] = now
-                entry[5] += 1
-                self._put_publish(entry[6] | 8, entry[0], entry[2], entry[3])
+                if _space(topic, msg, lent) <= self.link.room():
+                    entry[5] = now
+                    entry[6] += 1
+                    self._put_publish(head | 8, pid, topic, msg, lent)
         if self._ping_at is not None:
             if self._late(now, self._ping_at):
                 raise _mqtt("mqtt_timeout", "no PINGRESP")

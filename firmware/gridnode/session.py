@@ -86,9 +86,10 @@ class Connection:
         again later.
 
         Every token is answered once: True with the PUBACK, False when the connection was lost
-        before it. Raises ValueError for a payload that cannot fit.
+        before it. Until then the payload must stay as it is, since it may be sent from where it
+        lies. Raises ValueError for a payload of QoS 0 that does not fit the send buffer.
         """
-        token = self.session.publish(topic, payload, qos=qos)
+        token = self.session.publish(topic, payload, qos=qos, lend=True)
         if token is not None:
             try:
                 self.link.flush()

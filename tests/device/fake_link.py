@@ -23,6 +23,8 @@ class FakeLink:
     def __init__(self, size=4096):
         self.size = size
         self.buffer = b""
+        self.lent = b""
+        self.given_back = 0
         self.sent = b""  # what has left
         self.inbox = b""
         self.chunk = None  # at most so many bytes a read
@@ -34,20 +36,29 @@ class FakeLink:
         self.buffer = b""
 
     def room(self):
-        return self.size - len(self.buffer)
+        return 0 if self.lent else self.size - len(self.buffer)
 
     def write(self, data, size=None):
         data = bytes(memoryview(data)[: len(data) if size is None else size])
-        if len(data) > self.room():
+        if len(data) > self.size - len(self.buffer):
             raise Fault("link", "overflow", "")
         self.buffer += data
         return len(data)
 
+    def lend(self, data):
+        assert not self.lent
+        self.sent += self.buffer
+        self.buffer = b""
+        self.lent = data
+
+    def give_back(self):
+        self.given_back += 1
+
     def flush(self):
         if self.stuck:
             return False
-        self.sent += self.buffer
-        self.buffer = b""
+        self.sent += bytes(self.lent) + self.buffer
+        self.lent = self.buffer = b""
         return True
 
     def readinto(self, buf):

@@ -238,6 +238,53 @@ def test_slow_reader_loses_and_repeats_nothing():
     pipe.close()
 
 
+def test_lent_data_keeps_its_place_and_may_be_taken_back():
+    pipe = opened(size=200)
+    digest = hashlib.sha256(CONNECT)
+    receive(pipe, lambda got: len(got) == 4)
+    publish(pipe, b"sleep", b"400")
+    digest.update(packet(0x30, word(5) + b"sleep400"))
+    mine = bytearray(bytes(range(250)) * 40)
+    left = True
+    for i in range(3000):
+        size = 3000 + i % 7 * 1000
+        mine[i % 3000] ^= 0x55
+        data = packet(0x30, b"\0\1x" + mine[:size])
+        digest.update(data)
+        pipe.write(data[: len(data) - size])
+        pipe.lend(memoryview(mine)[:size])
+        assert pipe.room() == 0
+        left = pipe.flush()
+        if not left:
+            break
+    assert not left, "the network never filled"
+    pipe.write(b"\xc0\0")  # what is written meanwhile leaves behind it
+    digest.update(b"\xc0\0")
+    pipe.flush()
+    pipe.give_back()
+    mine[:] = bytes(len(mine))
+    drain(pipe)
+    assert pipe.room() == 200
+    publish(pipe, b"sum")
+    digest.update(packet(0x30, word(3) + b"sum"))
+    got = receive(pipe, lambda got: b"sum" in got, 15000)
+    assert got.endswith(hexlify(digest.digest())), got
+    pipe.close()
+
+
+def test_lent_data_travels_in_a_record_of_its_own():
+    pipe = opened(size=100)
+    receive(pipe, lambda got: len(got) == 4)
+    pipe.write(packet(0x30, bytes(2003))[:3])
+    pipe.write(b"\0\1x")
+    pipe.lend(bytes(2000))
+    drain(pipe)
+    publish(pipe, b"reads")
+    got = receive(pipe, lambda got: b"reads" in got)
+    assert got.endswith(b"%d,6,2000,9" % len(CONNECT)), got
+    pipe.close()
+
+
 def test_reader_that_stops_meets_the_deadline():
     pipe = opened(timeout_ms=300)
     pipe.timeout_ms = 300

@@ -141,12 +141,35 @@ def test_qos_0_and_retain():
 
 def test_publish_that_can_never_fit():
     s, link = make()
-    for arguments in ((b"t", b"x" * 4096, False, 1), (b"t", b"", False, 2)):
+    long = b"x" * 4096
+    for arguments in ((b"t", long, False, 1), (b"t", long, False, 0, True), (b"t", b"", False, 2)):
         try:
             s.publish(*arguments)
         except ValueError:
             continue
         raise AssertionError(arguments)
+
+
+def test_long_publish_is_lent_not_copied():
+    s, link = make()
+    link.stuck = True
+    payload = memoryview(bytearray(b"x" * 5000))
+    token = s.publish(b"t", payload, qos=1, lend=True)
+    assert link.lent is payload and s.waiting()
+    assert s.publish(b"t", b"after", qos=1) is None  # nothing but acks gets in before it has left
+    link.stuck = False
+    late(s)
+    link.inbox = message(b"t", b"x", 9)
+    s.step()
+    s.step()
+    first, ack, again = link.packets()
+    assert first == (0x32, b"\0\1t" + word(s.pid) + bytes(payload))
+    assert ack == (0x40, b"\0\x09")
+    assert again == (0x3A, first[1])
+    s.withdraw(token)
+    assert link.given_back == 1 and s.acks == [(token, False)]
+    assert s.publish(b"t", b"short", qos=1, lend=True)
+    assert not link.lent
 
 
 def test_publish_without_room_or_connection():
