@@ -110,7 +110,7 @@ def _link(app, thing, settings):
         clock.Sntp(ntp["server"], ntp["port"], ntp["resync_s"]),
         keepalive=mqtt["keepalive_s"],
         will=(app.topic + b"status", b'{"status":"offline"}'),
-        size=app.shadow.size + 256,
+        size=256 + sum([len(name) for name in app.shadow.filters]),  # the SUBSCRIBE; reports are lent
     )
     app.connection = connection
     connection.subscriptions = app.shadow.filters
