@@ -17,45 +17,33 @@ IMPLAUSIBLE = "implausible"
 PER_PHASE = 1
 IN_TOTAL = 2
 
-# name in the report -> (short name of a phase signal, decimals)
-NAMES = {
-    "voltage": ("v", 2),
-    "current": ("i", 3),
-    "power": ("p", 1),
-    "reactive_power": ("q", 1),
-    "apparent_power": ("s", 1),
-    "power_factor": ("pf", 3),
-    "phase_angle": ("angle", 1),  # degrees that the current lags
-    "harmonic_power": ("p_h", 1),
-    "thd_voltage": ("thd_v", 2),
-    "thd_current": ("thd_i", 2),
-    "voltage_ll": ("u", 2),
-    "frequency": ("f", 3),
-    "neutral_current": ("i_n", 3),
-    "power_demand": ("pd", 1),
-    "reactive_energy_import_varh": ("eq", 0),
-    "reactive_energy_export_varh": ("eq_x", 0),
-    "apparent_energy_vah": ("es", 0),
-    "temperature": ("t", 1),
-    "humidity": ("h", 1),
-    "aux1": ("a1", 4),
-    "aux2": ("a2", 4),
-    "aux3": ("a3", 4),
-    "aux4": ("a4", 4),
+# What may be measured per phase: name in the report -> short name of a phase's signal.
+PHASE = {
+    "voltage": "v",
+    "current": "i",
+    "power": "p",
+    "reactive_power": "q",
+    "apparent_power": "s",
+    "power_factor": "pf",
+    "phase_angle": "angle",  # degrees that the current lags
+    "harmonic_power": "p_h",
+    "thd_voltage": "thd_v",
+    "thd_current": "thd_i",
+    "voltage_ll": "u",
 }
+_COUNTS = ("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah")
+_AUX = ("aux1", "aux2", "aux3", "aux4")
+ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX
 
 _DERIVED = ("apparent_power", "power_factor")
 _RMS = ("voltage", "current", "voltage_ll", "neutral_current")
 _SUMMED = ("power", "reactive_power", "apparent_power", "harmonic_power")
-_AUX = ("aux1", "aux2", "aux3", "aux4")
-_COUNTS = ("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah")
-_ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX  # not per phase
 _NEWEST = ("phase_angle",) + _COUNTS
 
 
 def signal(phase, name):
     """Name of a signal: `voltage` for phase 0 (the flat values), `v2` for phase 2."""
-    return NAMES[name][0] + str(phase) if phase else name
+    return PHASE[name] + str(phase) if phase and name in PHASE else name
 
 
 class Reading:
@@ -87,7 +75,7 @@ class Reading:
         """Indices of `at` that a meter measures (phases; at[0] alone when single-phase)."""
         return range(1, self.phases + 1) if self.phases > 1 else (0,)
 
-    def clear(self, names=NAMES, reason=None):
+    def clear(self, names=(), reason=None):
         """Forget all values; with a reason, say it for `names`, those of phases for each of them."""
         self.quality.clear()
         self.flags = self.events = ()
@@ -100,7 +88,7 @@ class Reading:
                 values[name] = None
             if reason:
                 for name in names:
-                    if self.phases == 1 or (k > 0) == (name not in _ONCE):
+                    if self.phases == 1 or (k > 0) == (name in PHASE):
                         self.spoil(k, name, reason)
 
     def spoil(self, phase, name, reason):
@@ -160,13 +148,13 @@ def _factor(values):
 class Window:
     """Average of readings, weighted by their duration: RMS as the root of the mean of squares, else means.
 
-    names: what the meter measures. `spoilt` is the share of the time that may carry a reason before the value of the
-    window is None as well.
+    names: what the meter measures, None for everything. `spoilt` is the share of the time that may carry a reason
+    before the value of the window is None as well.
     """
 
-    def __init__(self, meter, phases=1, names=tuple(NAMES), extremes=(), spoilt=0.1):
+    def __init__(self, meter, phases=1, names=None, extremes=(), spoilt=0.1):
         self.reading = Reading(meter, phases)
-        self.names = tuple([name for name in NAMES if name in names or name in _DERIVED])
+        self.names = tuple(set(names or tuple(PHASE) + ONCE) | set(_DERIVED))
         self.extremes = extremes
         self.spoilt = spoilt
         size = len(self.names) * len(self.reading.at)
@@ -241,7 +229,7 @@ class Window:
                         sums[n] += part[n]
 
     def _squared(self, k, name):
-        return name in _RMS and (k > 0 or self.reading.phases == 1 or name in _ONCE)
+        return name in _RMS and (k > 0 or self.reading.phases == 1 or name in ONCE)
 
     @staticmethod
     def _extreme(table, name, value, sign):

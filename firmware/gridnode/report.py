@@ -2,8 +2,22 @@
 
 import math
 
-from gridnode.reading import NAMES
+from gridnode.reading import ONCE, PHASE
 
+_DECIMALS = {  # of what has not one
+    "voltage": 2,
+    "voltage_ll": 2,
+    "current": 3,
+    "neutral_current": 3,
+    "power_factor": 3,
+    "frequency": 3,
+    "thd_voltage": 2,
+    "thd_current": 2,
+    "aux1": 4,
+    "aux2": 4,
+    "aux3": 4,
+    "aux4": 4,
+}
 _SPECTRA = ("harmonics_voltage", "harmonics_current")
 
 
@@ -21,7 +35,7 @@ def meters(out, pipelines, timestamp):
         reading = pipeline.window.finish(timestamp)
         _values(out, pipeline, reading, pipeline.flat)
         for name in reading.quality:
-            if name not in NAMES or name in pipeline.flat:  # another one's value stands there
+            if name in pipeline.flat or (name not in PHASE and name not in ONCE):  # else another's value stands there
                 quality[name] = reading.quality[name]
         least.update(reading.min)
         most.update(reading.max)
@@ -37,7 +51,7 @@ def meters(out, pipelines, timestamp):
             if pipeline.flat is None:
                 reading = pipeline.window.finish(timestamp)
                 out.open(pipeline.meter.id)
-                _values(out, pipeline, reading, NAMES)
+                _values(out, pipeline, reading, None)
                 _rest(out, pipeline.window, reading.quality, list(reading.flags))
                 out.close()
         out.close()
@@ -55,7 +69,7 @@ def _values(out, pipeline, reading, names):
         if k:
             out.open("l%d" % k)
         for name in values:
-            if k or name in names or name in ("apparent_power", "power_factor"):
+            if k or names is None or name in names or name in ("apparent_power", "power_factor"):
                 out.put(name, _round(name, values[name]))
         ledger = pipeline.ledger
         if pipeline.meter.counts_energy:
@@ -71,4 +85,4 @@ def _values(out, pipeline, reading, names):
 
 
 def _round(name, value):
-    return None if value is None else round(value, NAMES[name][1])
+    return None if value is None else round(value, _DECIMALS.get(name, 1))

@@ -13,7 +13,7 @@ from typing import Any
 from gridnode_host import maps, profile_pins, profile_ranges
 from gridnode_host.errors import Exit, GridnodeError
 
-SHORT_NAMES = {
+PHASE = {
     "voltage": "v",
     "current": "i",
     "power": "p",
@@ -25,20 +25,24 @@ SHORT_NAMES = {
     "thd_voltage": "thd_v",
     "thd_current": "thd_i",
     "voltage_ll": "u",
-    "frequency": "f",
-    "neutral_current": "i_n",
-    "power_demand": "pd",
-    "reactive_energy_import_varh": "eq",
-    "reactive_energy_export_varh": "eq_x",
-    "apparent_energy_vah": "es",
-    "temperature": "t",
-    "humidity": "h",
-    "aux1": "a1",
-    "aux2": "a2",
-    "aux3": "a3",
-    "aux4": "a4",
 }
-"""Names of the report, and how the signal of one phase begins (`v2`)."""
+"""Values per phase, and how the signal of one phase begins (`v2`)."""
+
+ONCE = (
+    "frequency",
+    "neutral_current",
+    "power_demand",
+    "temperature",
+    "humidity",
+    "reactive_energy_import_varh",
+    "reactive_energy_export_varh",
+    "apparent_energy_vah",
+    "aux1",
+    "aux2",
+    "aux3",
+    "aux4",
+)
+"""Values that there are once per meter."""
 
 _POWERS = ("voltage", "current", "power", "reactive_power")
 _MEASURED: dict[str, tuple[str, ...]] = {
@@ -143,7 +147,7 @@ def _signals(profile: Mapping[str, Any]) -> Iterator[str]:
         inputs = [entry["name"] for entry in meter.get("inputs", ())]
         if len(inputs) != len(set(inputs)):
             yield f"meter {meter['id']}: two inputs have one name: name them aux1 to aux4"
-        for name in sorted((names or set()) - set(SHORT_NAMES)):
+        for name in sorted((names or set()) - {*PHASE, *ONCE}):
             yield f"meter {meter['id']}: no report has a value {name!r}"
     flat = [
         (meter["id"], names)
@@ -183,9 +187,9 @@ def _twice(flat: Sequence[tuple[str, set[str] | None]]) -> Iterator[str]:
 
 def _named(key: str, phases: int) -> str | None:
     """Return the report name that a key of the limits means: `voltage`, `v` or `v2`."""
-    if key in SHORT_NAMES:
+    if key in PHASE or key in ONCE:
         return key
-    for name, short in SHORT_NAMES.items():
+    for name, short in PHASE.items():
         if key == short or (phases > 1 and key in [f"{short}{k + 1}" for k in range(phases)]):
             return name
     return None

@@ -70,7 +70,7 @@ found = {{}}
 for name, profile in json.loads(sys.stdin.read()).items():
     meters = [pipeline.load_meter(s, profile, Machine(), Time()) for s in profile["meters"]]
     found[name] = [(m.phases, sorted(m.names)) for m in meters]
-print(json.dumps([{{k: v[0] for k, v in reading.NAMES.items()}}, found]))
+print(json.dumps([[reading.PHASE, reading.ONCE], found]))
 """
 
 
@@ -89,7 +89,7 @@ def test_what_meters_measure_is_what_the_node_says() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     names, found = json.loads(done.stdout)
-    assert names == profiles.SHORT_NAMES
+    assert names == [profiles.PHASE, list(profiles.ONCE)]
     for name, profile in known.items():
         for meter, (phases, measured) in zip(profile["meters"], found[name], strict=True):
             assert profiles.channels(meter) == phases, (name, meter["id"])
@@ -342,7 +342,7 @@ SLIPS: list[tuple[str, Change, str]] = [
         lambda p: p["limits"].update(temperature={"high": 60}),
         "limits: no meter measures 'temperature', which 'temperature' means: remove the limit",
     ),
-    ("plug-cse7766", lambda p: p["limits"].update(f={"high": 51}), "no meter measures 'frequency'"),
+    ("plug-cse7766", lambda p: p["limits"].update(frequency={"high": 51}), "no meter measures 'frequency'"),
     ("home-60a-ct", lambda p: p["limits"].update(v1={"high": 250}), "there is no signal 'v1'"),
     ("feeder-200a", lambda p: p["limits"].update(v4={"high": 250}), "there is no signal 'v4'"),
     ("home-60a-ct", lambda p: p["limits"].update(voltage={}), "'voltage' has neither low nor high"),

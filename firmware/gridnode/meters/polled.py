@@ -17,7 +17,8 @@ class Unusable(BusError):
 class Polled:
     """Base of the drivers. time: the `time` module; nothing is touched before the first `block`.
 
-    names: what the meter measures (reading.NAMES). settle_ms: readings are `stale` for so long after `configure`.
+    names: what the meter measures, of reading.PHASE and ONCE. settle_ms: readings are `stale` for so long after
+    `configure`.
     stuck_after: so many readings in a row with the same `fingerprint`, which `measure` sets, are `stale` too; None for
     one that may repeat, as without a supply.
     """

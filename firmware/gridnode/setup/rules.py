@@ -1,7 +1,7 @@
 """Makes the rules of a profile's limits."""
 
 from gridnode.anomaly.rules import Range
-from gridnode.reading import NAMES
+from gridnode.reading import ONCE, PHASE, signal
 
 _FROM = {"power_factor": "power", "apparent_power": "current"}  # derived from what is measured
 
@@ -13,8 +13,7 @@ def of(limits, names, phases):
         name, at = find(key, phases)
         if _FROM.get(name, name) in names:
             for k in at:
-                signal = NAMES[name][0] + str(k) if k else name
-                rules.append(Range(signal, k, name, limits[key]))
+                rules.append(Range(signal(k, name), k, name, limits[key]))
     return rules
 
 
@@ -23,10 +22,10 @@ def find(key, phases):
 
     A key is a report name (`voltage`), a phase signal (`v2`) or a family (`v`). Raises ValueError for anything else.
     """
-    if key in NAMES:
+    if key in PHASE or key in ONCE:
         return key, (0,)
-    for name in NAMES:
-        short = NAMES[name][0]
+    for name in PHASE:
+        short = PHASE[name]
         if key == short:
             return name, range(1, phases + 1) if phases > 1 else (0,)
         if key[:-1] == short and key[-1:] in "123" and int(key[-1]) <= phases > 1:
