@@ -7,17 +7,10 @@ Faults of the room "clock": sntp_dns, sntp_timeout, sntp_refused, sntp_bad, sntp
 """
 
 import time
-from micropython import const
-
-from gridnode.fault import Fault
 
 _EPOCH = 946684800 if time.gmtime(0)[0] == 2000 else 0
 EARLIEST = 1767225600  # 2026-01-01: no node was built before
 LATEST = 4102444800  # 2100-01-01
-
-_STEP_LIMIT_MS = const(3600000)  # no larger step on one answer's word once the clock is set
-_AGREE_MS = const(5000)
-_RETRY_MS = const(60000)
 
 
 def unix_time():
@@ -30,12 +23,9 @@ def valid():
     return EARLIEST <= unix_time() < LATEST
 
 
-def set_unix(seconds, microseconds=0):
-    """Set the chip's clock, by which TLS judges certificates."""
-    from machine import RTC
-
-    t = time.gmtime(seconds - _EPOCH)
-    RTC().datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], microseconds))
+def gmtime(seconds):
+    """time.gmtime of a Unix time."""
+    return time.gmtime(seconds - _EPOCH)
 
 
 class Uptime:
@@ -76,7 +66,7 @@ class Sntp:
         self.timeout_ms = timeout_ms
         self.synced = False
         self.offset_ms = 0
-        self._suspect = None  # offset of an answer that is too far away to be believed alone
+        self.suspect = None  # offset of an answer that is too far away to be believed alone
         self._last = time.ticks_ms()
         self._wait_ms = 0
 
@@ -86,6 +76,11 @@ class Sntp:
         self.port = port
         self.period_ms = resync_s * 1000
         self._wait_ms = min(self._wait_ms, self.period_ms)
+
+    def wait(self, ms):
+        """Be due again in `ms`."""
+        self._last = time.ticks_ms()
+        self._wait_ms = ms
 
     def due(self):
         """True at first, a minute after a failure, and when the period is over."""
@@ -97,18 +92,4 @@ class Sntp:
         """
         from gridnode.opening import sntp
 
-        self._last = time.ticks_ms()
-        self._wait_ms = _RETRY_MS
-        unix, us = await sntp.ask(self.server, self.port, self.timeout_ms)
-        offset = (unix - unix_time()) * 1000 + us // 1000
-        if self.synced and abs(offset) > _STEP_LIMIT_MS:
-            doubt = self._suspect
-            self._suspect = offset
-            if doubt is None or abs(offset - doubt) > _AGREE_MS:
-                raise Fault("clock", "sntp_step", "the server is %d s away: asking again" % (offset // 1000))
-        self._suspect = None
-        set_unix(unix, us)
-        self.synced = True
-        self.offset_ms = offset
-        self._wait_ms = self.period_ms
-        return offset
+        return await sntp.sync(self)

@@ -23,9 +23,6 @@ _READS = const(8)  # in one step, to leave time to others
 _RESERVE = const(64)  # of the send buffer, kept for acks and pings
 _TRIES = const(3)  # a publish is sent at most this often
 
-# MQTT 3.1.1, table 3.1
-_REFUSED = ("protocol", "client id", "unavailable", "user name or password", "not authorised")
-
 
 def _mqtt(code, message):
     return Fault("mqtt", code, message)
@@ -34,6 +31,19 @@ def _mqtt(code, message):
 def _space(topic, msg, lent):
     """Bytes that must be free in the link's buffer for a PUBLISH."""
     return len(topic) + 9 + (0 if lent else len(msg)) + _RESERVE
+
+
+def packet_head(first, size):
+    """Fixed header of a packet with `size` bytes behind it (MQTT 3.1.1, 2.2)."""
+    head = bytes((first,))
+    while size > 0x7F:
+        head += bytes((size & 0x7F | 0x80,))
+        size >>= 7
+    return head + bytes((size,))
+
+
+def word(value):
+    return bytes((value >> 8, value & 0xFF))
 
 
 class Session:
@@ -155,20 +165,13 @@ class Session:
         """Queue one SUBSCRIBE for up to 8 filters (bytes); `subscribed` becomes True with the
         SUBACK.
         """
+        from gridnode.opening import mqtt
+
         self._sub = self._next_id()
-        self._sub_at = time.ticks_ms()
+        self._sub_at = self._out_at = time.ticks_ms()
         self._topics = topics
         self.subscribed = False
-        body = 2
-        for topic in topics:
-            body += 3 + len(topic)
-        self._put_head(0x82, body)
-        self._put_word(self._sub)
-        for topic in topics:
-            self._put_word(len(topic))
-            self.link.write(topic)
-            self.link.write(b"\1" if qos else b"\0")
-        self._out_at = self._sub_at
+        self.link.write(mqtt.subscribe_packet(self._sub, topics, qos))
 
     def _next_id(self):
         while True:
@@ -181,30 +184,16 @@ class Session:
                     return self.pid
 
     def _put_publish(self, head, pid, topic, msg, lend):
-        self._put_head(head, 2 + len(topic) + len(msg) + (2 if pid else 0))
-        self._put_word(len(topic))
-        self.link.write(topic)
+        packet = packet_head(head, 2 + len(topic) + len(msg) + (2 if pid else 0))
+        packet += word(len(topic)) + topic
         if pid:
-            self._put_word(pid)
+            packet += word(pid)
+        self.link.write(packet)
         if lend:
             self.link.lend(msg)
         else:
             self.link.write(msg)
         self._out_at = time.ticks_ms()
-
-    def _put_head(self, head, size):
-        packet = bytearray(5)
-        packet[0] = head
-        i = 1
-        while size > 0x7F:
-            packet[i] = size & 0x7F | 0x80
-            size >>= 7
-            i += 1
-        packet[i] = size
-        self.link.write(packet, i + 1)
-
-    def _put_word(self, value):
-        self.link.write(bytes((value >> 8, value & 0xFF)))
 
     # -- receiving
 
@@ -306,8 +295,9 @@ class Session:
         if kind == 2 and size == 2:
             code = box[head + 1]
             if code:
-                text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
-                raise _mqtt("mqtt_refused", "the broker refuses: %s" % text)
+                from gridnode.opening import mqtt
+
+                raise mqtt.refused(code)
             self.connected = True
             self.present = box[head] & 1 > 0
         elif kind == 4 and size == 2:
@@ -343,8 +333,7 @@ class Session:
             except Exception as e:  # noqa: BLE001 - a handler's fault is not the connection's
                 self.handler_error = e
         if not self._left and self._ack:
-            self.link.write(b"\x40\x02")
-            self._put_word(self._ack)
+            self.link.write(b"\x40\x02" + word(self._ack))
         self._next()
 
     def _acked(self, pid):

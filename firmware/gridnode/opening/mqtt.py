@@ -1,6 +1,10 @@
-"""Frames the CONNECT of a session with umqtt.simple."""
+"""Packets of a session's beginning: CONNECT, framed with umqtt.simple, and SUBSCRIBE; what a broker may answer."""
 
-import umqtt.simple as umqtt
+from gridnode.fault import Fault
+from gridnode.mqtt import packet_head, word
+
+# MQTT 3.1.1, table 3.1
+_REFUSED = ("protocol", "client id", "unavailable", "user name or password", "not authorised")
 
 
 class _Framed(Exception):
@@ -35,6 +39,8 @@ class _Paper:
 
 def connect_packet(session, clean):
     """Put the CONNECT of `session` into its link."""
+    import umqtt.simple as umqtt  # by far the largest here
+
     client = umqtt.MQTTClient(session.client_id, None, keepalive=session.keepalive)
     if session.will:
         topic, payload = session.will
@@ -47,3 +53,17 @@ def connect_packet(session, clean):
         pass
     finally:
         umqtt.socket = kept  # type: ignore[attr-defined]
+
+
+def refused(code):
+    """Fault for the return code of a CONNACK."""
+    text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
+    return Fault("mqtt", "mqtt_refused", "the broker refuses: %s" % text)
+
+
+def subscribe_packet(pid, topics, qos):
+    """SUBSCRIBE to all filters (bytes) at once."""
+    body = word(pid)
+    for topic in topics:
+        body += word(len(topic)) + topic + bytes((qos,))
+    return packet_head(0x82, len(body)) + body

@@ -1,14 +1,18 @@
-"""Asks a time server once (SNTP, RFC 4330)."""
+"""Asks a time server once (SNTP, RFC 4330) and sets the clock."""
 
 import errno
 import os
 import socket
 import time
 from asyncio import sleep_ms
+from micropython import const
 
-from gridnode.clock import EARLIEST, LATEST
+from gridnode import clock
 from gridnode.fault import Fault
 
+_STEP_LIMIT_MS = const(3600000)  # no larger step on one answer's word once the clock is set
+_AGREE_MS = const(5000)
+_RETRY_MS = const(60000)
 _NTP_1900 = 2208988800  # s from 1900-01-01 to 1970-01-01
 
 
@@ -27,9 +31,9 @@ def parse_reply(reply, cookie):
     if reply[0] >> 6 == 3 or stratum > 15 or not seconds:
         raise _clock("bad", "the server has no time itself")
     unix = seconds - _NTP_1900
-    if unix < EARLIEST:
+    if unix < clock.EARLIEST:
         unix += 1 << 32  # NTP seconds wrap in 2036
-    if not EARLIEST <= unix < LATEST:
+    if not clock.EARLIEST <= unix < clock.LATEST:
         raise _clock("bad", "implausible time %d" % unix)
     return unix, int.from_bytes(reply[44:46], "big") * 15625 >> 10
 
@@ -67,3 +71,29 @@ async def ask(server, port, timeout_ms):
     unix, us = parse_reply(reply, cookie)
     us += age * 500  # the answer was half the way back
     return unix + us // 1000000, us % 1000000
+
+
+async def sync(client):
+    """See clock.Sntp.sync."""
+    client.wait(_RETRY_MS)
+    unix, us = await ask(client.server, client.port, client.timeout_ms)
+    offset = (unix - clock.unix_time()) * 1000 + us // 1000
+    if client.synced and abs(offset) > _STEP_LIMIT_MS:
+        doubt = client.suspect
+        client.suspect = offset
+        if doubt is None or abs(offset - doubt) > _AGREE_MS:
+            raise _clock("step", "the server is %d s away: asking again" % (offset // 1000))
+    client.suspect = None
+    _set(unix, us)
+    client.synced = True
+    client.offset_ms = offset
+    client.wait(client.period_ms)
+    return offset
+
+
+def _set(seconds, microseconds):
+    """Set the chip's clock, by which TLS judges certificates."""
+    from machine import RTC
+
+    t = clock.gmtime(seconds)
+    RTC().datetime((t[0], t[1], t[2], t[6], t[3], t[4], t[5], microseconds))
