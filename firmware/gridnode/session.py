@@ -5,7 +5,6 @@ Any failure closes everything, is reported once as a fault, and is followed by a
 that grows to minutes and starts again from a second after a minute on line.
 """
 
-import gc
 import os
 import time
 from asyncio import create_task, sleep_ms
@@ -107,11 +106,13 @@ class Connection:
             while True:
                 try:
                     await self._connect()
+                    rooms.forget()  # what opened the connection
+                    await self._sync()
                     await self._serve()
                 except Exception as e:  # noqa: BLE001 - whatever goes wrong, the node comes back
                     fault = e
                 self.session.disconnect()
-                self._state("down")
+                self.enter("down")
                 pause = backoff_ms(self._failures)
                 self._failures += 1
                 self._fault(fault, pause)
@@ -122,44 +123,28 @@ class Connection:
             self.session.disconnect()
             if self._asking:
                 self._asking.cancel()
-            self._state("down")
+            self.enter("down")
 
     async def _connect(self):
-        self._state("wifi")
-        await self.network.connect()
-        if self.sntp and (not clock.valid() or self.sntp.due()):
-            self._state("clock")
-            await self._ask_time()
-        self._state("tls")
-        gc.collect()  # TLS wants large blocks
-        session = self.session
-        session.begin()
-        await self.link.open(self.host, self.port, self.context)
-        while not session.connected:
-            session.step()
-            await sleep_ms(_BUSY_MS)
-        if self.subscriptions and not session.present:
-            self._state("subscribe")
-            session.subscribe(self.subscriptions)
-            await self._until(lambda: session.subscribed)
-        rooms.forget()  # what opened the connection
+        from gridnode.opening import connection
+
+        await connection.connect(self)
+
+    async def _sync(self):
         self._synced = self.sync is None
         if self.sync:
-            self._state("sync")
+            self.enter("sync")
             self.sync()
-            end = time.ticks_add(time.ticks_ms(), _SYNC_MS)
-            await self._until(
-                lambda: self._synced or time.ticks_diff(time.ticks_ms(), end) > 0
-            )
-            if not self._synced:
+        start = time.ticks_ms()
+        while not self._synced:
+            if time.ticks_diff(time.ticks_ms(), start) > _SYNC_MS:
                 self._fault(Fault("shadow", "sync_timeout", "no answer to the get request"), None)
-
-    async def _until(self, done):
-        while not done():
-            self._step()
+                return
+            self.step()
             await sleep_ms(_BUSY_MS)
 
-    def _step(self):
+    def step(self):
+        """A step of the session; True if packets came in. Raises Fault."""
         session = self.session
         busy = session.step()
         if session.handler_error:
@@ -168,7 +153,7 @@ class Connection:
             self._fault(error, None)
         return busy
 
-    async def _ask_time(self):
+    async def ask_time(self):
         """One try; a clock that is plausible already may stay as it is."""
         try:
             await self.sntp.sync()
@@ -182,11 +167,11 @@ class Connection:
 
     async def _serve(self):
         self.connects += 1
-        self._state("online")
+        self.enter("online")
         start = looked = time.ticks_ms()
         down = 0
         while True:
-            busy = self._step()
+            busy = self.step()
             now = time.ticks_ms()
             if time.ticks_diff(now, looked) > _LOOK_MS:
                 looked = now
@@ -196,10 +181,11 @@ class Connection:
                 if self._failures and time.ticks_diff(now, start) > _STABLE_MS:
                     self._failures = 0
                 if self.sntp and self.sntp.due() and not self._asking:
-                    self._asking = create_task(self._ask_time())
+                    self._asking = create_task(self.ask_time())
             await sleep_ms(_BUSY_MS if busy or self.session.waiting() else _IDLE_MS)
 
-    def _state(self, state):
+    def enter(self, state):
+        """Be in a state, and say so."""
         if state != self.state:
             self.state = state
             if self.on_state:

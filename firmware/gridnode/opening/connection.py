@@ -1,0 +1,33 @@
+"""The way on line up to the subscriptions."""
+
+from asyncio import sleep_ms
+from micropython import const
+
+from gridnode import clock, rooms
+
+_STEP_MS = const(20)
+
+
+async def connect(connection):
+    """See gridnode.session. Raises Fault."""
+    connection.enter("wifi")
+    await connection.network.connect()
+    sntp = connection.sntp
+    if sntp and (not clock.valid() or sntp.due()):
+        connection.enter("clock")
+        await connection.ask_time()
+    connection.enter("tls")
+    rooms.forget()
+    session = connection.session
+    session.begin()
+    rooms.forget()  # umqtt goes before TLS wants large blocks
+    await connection.link.open(connection.host, connection.port, connection.context)
+    while not session.connected:
+        session.step()
+        await sleep_ms(_STEP_MS)
+    if connection.subscriptions and not session.present:
+        connection.enter("subscribe")
+        session.subscribe(connection.subscriptions)
+        while not session.subscribed:
+            connection.step()
+            await sleep_ms(_STEP_MS)
