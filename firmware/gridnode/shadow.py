@@ -17,6 +17,8 @@ import os
 from binascii import crc32, hexlify
 from micropython import const
 
+from gridnode import rooms
+
 _DEPTH = const(12)  # AWS allows 8 levels
 _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
@@ -36,17 +38,15 @@ _ANSWERS = (
 class Scan:
     """Finds values in a JSON text that comes in pieces.
 
-    `wants` are paths ("version", "state/config"); `found` maps them to their raw text, b"" if
-    longer than 1 kB. Names of state/reported are collected in `names` (nested dicts, 0 for a leaf)
-    if that is a dict.
+    `wants` are paths ("version", "state/config") of at most `levels` names; `found` maps them to
+    their raw text, b"" if longer than 1 kB.
     """
 
-    def __init__(self, wants, names=None):
+    def __init__(self, wants, levels):
         self.wants = wants
-        self.names = names
         self.found = {}
         self.bad = False
-        self._levels = max(want.count("/") for want in wants)
+        self._levels = levels
         self._stack = []  # name of each object's place, None inside an array
         self._name = ""
         self._text = None  # name being read
@@ -61,59 +61,56 @@ class Scan:
         i = 0
         n = len(data)
         while i < n and not self.bad:
-            c = data[i]
-            if self._string:
-                if self._text is None and self._value is None and c != 92 and not self._escape:
-                    j = data.find(b'"', i)  # the fast way over text that nobody wants
-                    if j < 0:
-                        j = n
-                    k = data.find(b"\\", i, j)
-                    if 0 <= k:
-                        j = k
-                    if j > i:
-                        i = j
-                        continue
-                if self._value is not None:
-                    self._take(c)
-                if self._escape:
-                    self._escape = False
-                elif c == 92:
-                    self._escape = True
-                elif c == 34:
-                    self._string = False
-                    if self._text is not None:
-                        self._name = str(self._text, "utf-8")
-                        self._text = None
-                    i += 1
-                    continue
-                if self._text is not None and len(self._text) < _KEY:
-                    self._text.append(c)
+            if not self._string:
+                self._mark(data[i])
             else:
-                self._mark(c)
+                if self._text is None and self._value is None and not self._escape:
+                    end = data.find(b'"', i)  # the fast way over text that nobody wants
+                    if end < 0:
+                        end = n
+                    escape = data.find(b"\\", i, end)
+                    i = end if escape < 0 else escape
+                    if i == n:
+                        return
+                self._inside(data[i])
             i += 1
+
+    def _inside(self, c):
+        """One character of a string."""
+        self._take(c)
+        text = self._text
+        if self._escape:
+            self._escape = False
+        elif c == 92:
+            self._escape = True
+        elif c == 34:
+            self._string = False
+            self._text = None
+            if text is not None:
+                self._name = str(text, "utf-8")
+            return
+        if text is not None and len(text) < _KEY:
+            text.append(c)
 
     def _mark(self, c):
         """One character outside of strings."""
         stack = self._stack
+        value = self._value
+        if value is not None and c in b",]}" and len(stack) == self._end:
+            self.found[self._path] = b"" if len(value) > _PATCH else bytes(value).strip()
+            self._value = None
+        self._take(c)
         if c == 34:
             self._string = True
-            if self._key and (len(stack) <= self._levels + 1 or self.names is not None):
+            if self._key and len(stack) <= self._levels:
                 self._text = bytearray()
-            if self._value is not None:
-                self._take(c)
-            return
-        if c in (44, 93, 125) and self._value is not None and len(stack) == self._end:
-            self.found[self._path] = bytes(self._value or b"").strip()
-            self._value = None
-        if self._value is not None:
-            self._take(c)
-        if c in (123, 91):  # { [
+        elif c in b"{[":
             if len(stack) >= _DEPTH:
                 self.bad = True
                 return
             stack.append(None if c == 91 else self._name)
             self._key = c == 123
-        elif c in (93, 125):
+        elif c in b"]}":
             if stack:
                 stack.pop()
             self._key = False
@@ -121,33 +118,21 @@ class Scan:
             self._key = bool(stack) and stack[-1] is not None
         elif c == 58 and self._key:
             self._key = False
-            self._named()
+            if len(stack) <= self._levels and None not in stack:
+                self.named(stack[1:] + [self._name])
 
-    def _named(self):
-        """A name has been read and its value follows."""
-        stack = self._stack
-        depth = len(stack)
-        if self._value is None and depth <= self._levels + 1:
-            path = "/".join(stack[1:] + [self._name]) if depth > 1 else self._name
-            if path in self.wants:
-                self._value = bytearray()
-                self._path = path
-                self._end = depth
-        if self.names is not None and stack[1:3] == ["state", "reported"] and None not in stack:
-            held = self.names
-            for name in stack[3:]:
-                if not isinstance(held.get(name), dict):
-                    held[name] = {}
-                held = held[name]
-            if self._name not in held:
-                held[self._name] = 0
+    def named(self, path):
+        """A name has been read and its value follows; `path` are the names down to it."""
+        path = "/".join(path)
+        if self._value is None and path in self.wants:
+            self._value = bytearray()
+            self._path = path
+            self._end = len(self._stack)
 
     def _take(self, c):
-        if self._value is not False:
-            if len(self._value) < _PATCH:
-                self._value.append(c)
-            else:
-                self._value = False
+        value = self._value
+        if value is not None and len(value) <= _PATCH:
+            value.append(c)
 
     def number(self, path):
         """A found integer, 0 if there is none."""
@@ -180,15 +165,15 @@ class Shadow:
         self._accepted = 0  # newest own update that was accepted
         # In the shadow: name -> number of the update that carried it last (0: of an earlier life), negative the one
         # that deletes it; a dict for an object, its own number under _SELF.
-        self._held = {}
-        self._sets = {}  # name -> [value, number of the first update with it]
-        self._seen = 0  # version of the newest delta or document
+        self.held = {}
+        self.sets = {}  # name -> [value, number of the first update with it]
+        self.seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
         self._scan = None
         self.size = size
         self._text = memoryview(bytearray(size))  # of the last update
         self._end = 0
-        self._open = []  # of `_held`, the objects that are being written
+        self._open = []  # of `held`, the objects that are being written
         self.reported = None
 
     # -- reported
@@ -197,13 +182,13 @@ class Shadow:
         """Report a key of its own (config, an error; None deletes it) with every update until
         accepted.
         """
-        self._sets[name] = [value, 0]
+        self.sets[name] = [value, 0]
 
     @property
     def dirty(self):
         """True if `set` left something that no update has carried yet."""
-        for name in self._sets:
-            if not self._sets[name][1]:
+        for name in self.sets:
+            if not self.sets[name][1]:
                 return True
         return False
 
@@ -211,7 +196,7 @@ class Shadow:
         """Begin an update. It is written straight into the buffer: `put`, `open` and `close`, then `finish`."""
         self._number += 1
         self._end = 0
-        self._open = [self._held]
+        self._open = [self.held]
         self._write(_HEAD)
 
     def put(self, name, value):
@@ -270,10 +255,10 @@ class Shadow:
 
         `reported` is the object in it.
         """
-        for name in list(self._sets):
-            entry = self._sets[name]
+        for name in list(self.sets):
+            entry = self.sets[name]
             if entry[1] and entry[1] <= self._accepted:
-                del self._sets[name]
+                del self.sets[name]
                 continue
             entry[1] = entry[1] or self._number
             self._name(name)
@@ -331,14 +316,7 @@ class Shadow:
         if topic not in self.filters:
             return None
         if offset == 0:
-            wants = ["version", "clientToken", "code", "message"]
-            names = None
-            if kind == b"update/delta":
-                wants = ["version"] + ["state/" + name for name in self.handlers]
-            elif kind == b"get/accepted":
-                wants = ["version"] + ["state/delta/" + name for name in self.handlers]
-                names = {}
-            self._scan = Scan(wants, names)
+            self._scan = self._listen(kind)
         if self._scan is None:
             return None
         self._scan.feed(bytes(data))
@@ -348,40 +326,39 @@ class Shadow:
         self._scan = None
         return self._answer(kind, scan)
 
-    def _answer(self, kind, scan):
-        version = scan.number("version")
+    def _listen(self, kind):
         if kind == b"update/accepted":
-            salt, _, number = scan.text("clientToken").partition("-")
-            if salt != self._salt:
-                return None  # somebody else's update
-            self._accepted = max(self._accepted, int(number))
+            return Scan(("clientToken",), 1)
+        if kind == b"update/delta":
+            return Scan(["version"] + ["state/" + name for name in self.handlers], 2)
+        from gridnode.opening import shadow
+
+        return shadow.scan(kind, self.handlers)
+
+    def _answer(self, kind, scan):
+        if kind == b"update/accepted":
+            if not self.own(scan):
+                return None
+            self._accepted = max(self._accepted, int(scan.text("clientToken").split("-")[1]))
             return "accepted"
         if kind == b"update/delta":
-            if version <= self._seen:
+            version = scan.number("version")
+            if version <= self.seen:
                 return None
-            self._seen = version
-            return "delta" if self._desired(scan, "state/") else None
-        if kind == b"get/accepted":
-            self._seen = version
-            self._adopt(scan.names)
-            self._desired(scan, "state/delta/")
-            return "synced"
-        self.error = (scan.number("code"), scan.text("message"))
-        if kind == b"get/rejected":
-            self._seen = 0
-            return "synced"
-        return None if scan.text("clientToken")[: len(self._salt)] != self._salt else "rejected"
+            self.seen = version
+            return "delta" if self.desire(scan, "state/") else None
+        from gridnode.opening import shadow
 
-    def _adopt(self, names):
-        """The shadow holds these from before: what the next report lacks, it deletes."""
-        for key in self.handlers:
-            names.pop(key, None)
-            names.pop(key + "_error", None)
-        for name in names:
-            if name not in self._held and name not in self._sets:
-                self._held[name] = names[name]
+        answer = shadow.answer(self, kind, scan)
+        shadow = None
+        rooms.forget()
+        return answer
 
-    def _desired(self, scan, prefix):
+    def own(self, scan):
+        """True for the answer to an update of this node."""
+        return scan.text("clientToken").startswith(self._salt + "-")
+
+    def desire(self, scan, prefix):
         """Give each patch to its handler; True if one was handled."""
         handled = False
         for key in self.handlers:
