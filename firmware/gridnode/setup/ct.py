@@ -17,65 +17,74 @@ def table(adc_uv, adc):
     return array("i", (round(_UNITS * (adc["offset_mv"] + adc["mv_per_count"] * 32 * k)) for k in range(129)))
 
 
-def sine():
-    """One cycle, array('H', 256)."""
+def sine(bins):
+    """One cycle, array('H')."""
     a = w.AMPLITUDE
-    return array("H", (a + round(a * math.sin(math.pi * k / 128)) for k in range(256)))
+    return array("H", (a + round(a * math.sin(2 * math.pi * k / bins)) for k in range(bins)))
 
 
-def channels(machine, spec, correction, orders):
-    """Voltages and currents with so many orders; a current is read after its voltage."""
-    volts, amperes = spec["voltage"], spec["current"]
-    found = [], []
-    place = 0
-    for k in range(max(len(volts), len(amperes))):
-        if k < len(volts):
-            unit_per_mv = 1 / volts[k]["mv_per_v"]
-            found[0].append(_channel(machine, place, volts[k], unit_per_mv, correction.voltage[k], orders))
-            place += 1
-        if k < len(amperes):
-            unit_per_mv = 1 / _mv_per_a(amperes[k])
-            found[1].append(_channel(machine, place, amperes[k], unit_per_mv, correction.current[k], orders))
-            place += 1
-    return found
+def weights(bins, orders):
+    """What sharing between bins leaves of the orders 1, 2, .., sinc(h/B)**2, in 1/8192: array('H')."""
+    step = math.pi / bins
+    return array("H", (round(8192 * (math.sin(h * step) / (h * step)) ** 2) for h in range(1, orders + 1)))
+
+
+def channels(machine, spec, correction, orders, bins):
+    """Voltages and currents with so many orders, and the calls that read all of them in turn.
+
+    A current is read after its voltage.
+    """
+    volts, amperes, reads = [], [], []
+    for k in range(max(len(spec["voltage"]), len(spec["current"]))):
+        if k < len(spec["voltage"]):
+            design = spec["voltage"][k]
+            volts.append(_channel(len(reads), design["mv_per_v"], correction.voltage[k], orders, bins))
+            reads.append(_read(machine, design))
+        if k < len(spec["current"]):
+            design = spec["current"][k]
+            amperes.append(_channel(len(reads), _mv_per_a(design), correction.current[k], orders, bins))
+            reads.append(_read(machine, design))
+    return tuple(volts), tuple(amperes), reads
 
 
 def _mv_per_a(design):
     return design.get("shunt_mohm") or 1000 * design["burden_ohm"] / design["ratio"]
 
 
-def _channel(machine, place, design, unit_per_mv, correction, orders):
+def _channel(place, mv_per_unit, correction, orders, bins):
+    gain, lead_deg = correction
+    return ct.Channel(place, gain / (16 * mv_per_unit), math.radians(lead_deg), orders, bins)
+
+
+def _read(machine, design):
     adc = machine.ADC(machine.Pin(design["adc"]))
     adc.atten(machine.ADC.ATTN_11DB)
-    gain, lead_deg = correction
-    return ct.Channel(place, adc, unit_per_mv * gain, lead_deg, orders)
+    return adc.read
 
 
 def parameters(spec, profile, bins, lin, volts, amperes):
-    """The kernel's parameters: all but reference and hysteresis."""
-    adc, hertz = profile["board"]["adc"], profile["nominal"]["frequency"]
+    """The kernel's parameters, in its order."""
+    adc, nominal = profile["board"]["adc"], profile["nominal"]
     n = len(volts) + len(amperes)
-    p = array("i", [0] * (w.CHANNEL + n * w.CHANNEL_WORDS))
-    p[w.CYCLES] = 20 if hertz < 55 else 24  # two of the intervals of 10 and 12 cycles of IEC 61000-4-30
-    p[w.ROOM] = 2 * p[w.CYCLES] + 5
     set_us = n * adc["conversion_us"]
-    p[w.STEP] = (set_us * hertz << 24) // 1000000
-    p[w.GAP_US] = set_us + 200
+    cycles = 20 if nominal["frequency"] < 55 else 24  # two of the intervals of 10 and 12 cycles of IEC 61000-4-30
     low, high = adc["range_mv"]
-    p[w.COUNT_LOW], p[w.COUNT_HIGH] = _count(lin, low), _count(lin, high)
-    while bins << p[w.SHIFT] < 1 << 24:
-        p[w.SHIFT] += 1
-    p[w.CHANNELS] = n
+    shift = 24
+    while 1 << 24 - shift < bins:
+        shift -= 1
+    step = (set_us * nominal["frequency"] << 24) // 1000000
+    p = [step, set_us + 200, volts[0].words, cycles, 2 * cycles + 5, _count(lin, low), _count(lin, high), shift, n]
+    p += [0] * (n * w.CHANNEL_WORDS)
     for k, v in enumerate(volts):
-        p[_word(v, w.OFFSET)] = round(_UNITS * spec["voltage"][k].get("bias_mv", 1650))
+        hysteresis = int(0.115 * nominal["voltage"] / v.scale)  # 8 % of the amplitude
+        p[v.words : v.words + 3] = [_offset(spec["voltage"][k]), 0, hysteresis]
     for k, i in enumerate(amperes):
-        p[_word(i, w.OFFSET)] = round(_UNITS * spec["current"][k].get("bias_mv", 1650))
-        p[_word(i, w.PARTNER)] = _word(volts[min(k, len(volts) - 1)], w.LAST)
-    return p
+        p[i.words : i.words + 2] = [_offset(spec["current"][k]), volts[min(k, len(volts) - 1)].words]
+    return array("i", p)
 
 
-def _word(channel, word):
-    return w.CHANNEL + channel.place * w.CHANNEL_WORDS + word
+def _offset(design):
+    return round(_UNITS * design.get("bias_mv", 1650))
 
 
 def _count(lin, mv):
@@ -85,20 +94,12 @@ def _count(lin, mv):
     return 32 * k + int(32 * (_UNITS * mv - lin[k])) // max(1, lin[k + 1] - lin[k])
 
 
-def weights(bins, orders):
-    """Factors from the squares of the kernel's phasors to mean squares in (1/16 mV)^2 times the square of the sets.
-
-    Sharing between bins has weakened the order h by sinc(h/B)**2.
-    """
-    step = math.pi / bins
-    return tuple([128 * (h * step / math.sin(h * step)) ** 4 for h in range(1, orders + 1)])
-
-
 def buffers(p, voltages):
-    """The kernel's half cycles and results."""
+    """The kernel's half cycles and results, for these parameters."""
+    room, channels = p[w.ROOM], (len(p) - w.CHANNEL) // w.CHANNEL_WORDS
     return (
-        array("i", range(p[w.ROOM] * (w.RECORD + voltages))),
-        array("i", range(w.SUMS + 2 * p[w.CHANNELS] * w.SUM_WORDS)),
+        array("i", range(room * (w.RECORD + voltages))),
+        array("i", range(w.SUMS + 2 * channels * w.SUM_WORDS)),
     )
 
 

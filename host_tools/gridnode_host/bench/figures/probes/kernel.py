@@ -30,22 +30,10 @@ def _source(amplitude, sets, set_us):
 
 
 def _parameters(w, channels, set_us):
-    p = array("i", [0] * (w.CHANNEL + channels * w.CHANNEL_WORDS))
-    p[w.CYCLES] = _CYCLES
-    p[w.ROOM] = 2 * _CYCLES + 5
-    p[w.HYSTERESIS] = 1100
-    p[w.STEP] = (50 * set_us << 24) // 1000000
-    p[w.GAP_US] = set_us + 200
-    p[w.COUNT_LOW] = 10
-    p[w.COUNT_HIGH] = 2900
-    p[w.SHIFT] = 16
-    p[w.REFERENCE] = w.CHANNEL + w.LAST
-    p[w.CHANNELS] = channels
+    p = [(50 * set_us << 24) // 1000000, set_us + 200, w.CHANNEL, _CYCLES, 2 * _CYCLES + 5, 10, 2900, 17, channels]
     for k in range(channels):
-        at = w.CHANNEL + k * w.CHANNEL_WORDS
-        p[at + w.OFFSET] = 1300 * 4096
-        p[at + w.PARTNER] = at - w.CHANNEL_WORDS + w.LAST if k & 1 else 0
-    return p
+        p += [1300 * 4096, w.CHANNEL + (k - 1) * w.CHANNEL_WORDS if k & 1 else 0, 1100, 0, 0, 0]
+    return array("i", p)
 
 
 def _measure(name, channels):
@@ -57,9 +45,9 @@ def _measure(name, channels):
     set_us = channels * _CONVERSION_US
     sets = _RUN * 20000 // set_us
     table = array("i", [round(4096 * (142 + 0.806 * 32 * k)) for k in range(129)])
-    bins = array("i", range(channels << 8))
+    bins = array("i", range(channels << 7))
     halves, results = ct.buffers(_parameters(w, channels, set_us), (channels + 1) // 2)
-    sine, out = ct.sine(), array("i", (0, 0))
+    sine, out = ct.sine(128), array("i", (0, 0))
     best = orders = None
     for _ in range(5):
         ticks = deque([set_us * k for k in range(sets)], sets)
@@ -74,7 +62,7 @@ def _measure(name, channels):
         sample(calls, parameters, table, bins, halves, results)
         middle = time.ticks_us()
         for order in range(1, _ORDERS + 1):
-            phasor(bins, 1, 16, order, sine, out)
+            phasor(bins, 1, order, sine, out)
         end = time.ticks_us()
         allocated = gc.mem_alloc() - before
         gc.enable()
@@ -83,7 +71,7 @@ def _measure(name, channels):
         cost = time.ticks_diff(end, middle) / _ORDERS
         orders = cost if orders is None else min(orders, cost)
     sums = list(results) + list(halves) + list(out)
-    return {"us": best, "phasor_us": orders, "bytes": allocated, "sets": results[w.SETS], "sums": sums}
+    return {"us": best, "phasor_us": orders, "bytes": allocated, "sets": results[0], "sums": sums}
 
 
 channels = json.load(sys.stdin) or 2
