@@ -48,11 +48,14 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Module:
-    """One module of the image: its path without suffix, its source text, its -O level."""
+    """One module of the image: its path without suffix, its source text, its -O level.
+
+    -O3 leaves out the line numbers, 2 KB of a heap of 96: a crash record tells functions.
+    """
 
     name: str
     source: bytes
-    opt: int = 2
+    opt: int = 3
 
 
 def build_image(arch: str, out: Path) -> Path:
