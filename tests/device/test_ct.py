@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import math
+import sys
 from array import array
 
 from gridnode import reading
@@ -275,6 +276,29 @@ def test_supply_events():
         near(ms, want, 20, "duration")
         near(extreme, depth, 2, "extreme")
         assert uncertainty <= 11 and 0 <= ago < 420, (uncertainty, ago)
+
+
+def test_the_room_of_the_events_is_loaded_when_it_is_needed():
+    name = "gridnode.meters.supply_events"
+    sys.modules.pop(name, None)
+    mains = Mains()
+    m = meter(mains)
+    block(m)
+    assert name not in sys.modules
+    start = mains.us + 12000  # after the first block the watch has seen nothing of it
+    mains.level = lambda us, phase: 0.5 if 0 <= us - start < 60000 else 1.0
+    sys.modules[name] = Full()
+    assert block(m).events == () and name not in sys.modules
+    start = mains.us + 12000
+    events = block(m).events
+    assert name in sys.modules and [x[0] for x in events] == ["dip"], events
+
+
+class Full:
+    """A room for which there is no memory."""
+
+    def __getattr__(self, name):
+        raise MemoryError
 
 
 def test_thresholds_of_the_profile():

@@ -6,6 +6,7 @@ are read in one scan of whole mains cycles; a single voltage serves all currents
 
 import asyncio
 import math
+import sys
 from array import array
 from micropython import const
 
@@ -26,6 +27,8 @@ _FIRST = const(3)
 _SECOND = const(5)
 _SATURATED = const(7)
 
+_RECORD = const(2)  # words of a half cycle before its squares
+
 _DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
 _DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _SLOWLY = const(8)  # blocks in which the bias is followed: a cut cycle has a mean of its own
@@ -40,6 +43,17 @@ _SQUARES = 512.0  # of a peak in 1/256 mV, in the mean square in (1/16 mV)^2
 def covariance(low, high, a, b, n):
     """Mean of n products whose sum is given in two parts, less the product of the means of the sums a and b."""
     return (high * 16384.0 + low - a / n * b) / n
+
+
+def quiet(records, end, limits):
+    """Whether all half cycles up to `end` lie within the limits, the least and the largest square of each voltage."""
+    phases = len(limits) // 2
+    for j in range(phases):
+        low, high = limits[2 * j], limits[2 * j + 1]
+        for k in range(_RECORD + j, end, _RECORD + phases):
+            if not low <= records[k] <= high:
+                return False
+    return True
 
 
 def noise_square(s, at, n, squares, angle):
@@ -131,7 +145,9 @@ class Meter:
         self._parameters = ct.parameters(spec, profile, bins, self._table, self._volts, self._amperes)
         self._halves, self._results = ct.buffers(self._parameters, len(self._volts))
         self._phasor = array("i", (0, 0))
-        self._events = ct.events(self._volts, profile)
+        self._thresholds, self._quiet = ct.thresholds(self._volts, profile)
+        self._events = None
+        self._calm = None  # the last half cycle of a quiet block
         self._spectrum = ct.spectrum(self._volts, self._amperes)
         self._hertz = profile["nominal"]["frequency"]
         self._live = (0.5 * profile["nominal"]["voltage"]) ** 2
@@ -151,7 +167,7 @@ class Meter:
                 break
         reading.clear()
         halves = self._observe(_SLOWLY)
-        reading.events = self._events.feed(self._halves, halves, int(self._noise) >> 10, time.ticks_us())
+        reading.events = self._watch(halves)
         now = time.ticks_ms()
         reading.ms = time.ticks_diff(now, self._last)
         self._last = now
@@ -197,6 +213,32 @@ class Meter:
                     p[w.REFERENCE] = v.words
                     break
         return halves
+
+    def _watch(self, count):
+        """Supply events. The room that follows them is loaded with the first half cycle that is not quiet, and kept.
+
+        Without the memory for it metering goes on, and the next block that is not quiet asks again.
+        """
+        records, limits = self._halves, self._quiet
+        words = _RECORD + len(self._volts)
+        if quiet(records, count * words, limits) and not (self._events and self._events.active()):
+            if not count:
+                return ()
+            records, count = records[(count - 1) * words : count * words], 1
+            if not self._events:
+                self._calm = records
+                return ()
+        noise, now = int(self._noise) >> 10, self._time.ticks_us()
+        if not self._events:
+            try:
+                from gridnode.meters.supply_events import SupplyEvents
+            except MemoryError:
+                sys.modules.pop("gridnode.meters.supply_events", None)
+                return ()
+            self._events = SupplyEvents(*self._thresholds)
+            if self._calm:
+                self._events.feed(self._calm, 1, noise, now)
+        return self._events.feed(records, count, noise, now)
 
     def _listen(self, n, angle):
         """Follow the converter's noise; harmonics are those of the last block."""

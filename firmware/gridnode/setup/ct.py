@@ -3,7 +3,7 @@
 import math
 from array import array
 
-from gridnode.meters import ct, supply_events
+from gridnode.meters import ct
 
 w = ct.w
 
@@ -103,11 +103,15 @@ def buffers(p, voltages):
     )
 
 
-def events(volts, profile):
-    """The watch over the voltages, with the profile's thresholds."""
-    nominal, own = profile["nominal"]["voltage"], profile.get("events", {})
-    thresholds = {name: own[name] for name in ("dip", "swell", "interruption", "hysteresis") if name in own}
-    return supply_events.SupplyEvents([(nominal / v.scale) ** 2 / 1024 for v in volts], **thresholds)
+def thresholds(volts, profile):
+    """What `supply_events` is made with, and of each voltage the least and the largest quiet half cycle, array('i')."""
+    own = profile.get("events", {})
+    dip, swell = own.get("dip", 90), own.get("swell", 110)
+    nominal = [(profile["nominal"]["voltage"] / v.scale) ** 2 / 1024 for v in volts]
+    quiet = array("i")
+    for x in nominal:
+        quiet.extend(array("i", (int(x * dip * dip / 10000) + 1, int(x * swell * swell / 10000) - 1)))
+    return (nominal, dip, swell, own.get("interruption", 10), own.get("hysteresis", 2)), quiet
 
 
 def spectrum(volts, amperes):
