@@ -67,8 +67,7 @@ class Session:
         self.dropped = 0  # messages above MAX_MESSAGE
         self.late = 0  # acks nobody waits for
         self.flags = 0  # of the message being handed over: bit 0 retained, bit 3 duplicate
-        self._box = bytearray(_RECEIVE)
-        self._view = memoryview(self._box)
+        self._box = memoryview(bytearray(_RECEIVE))
         self._flight = []  # [packet id, token, topic, payload, lent, sent at, tries, first byte]
         self._token = 0
         self.pid = 0  # packet id that was given last
@@ -80,7 +79,7 @@ class Session:
         self.subscribed = False
         self._left = 0  # bytes of a long message still to come
         self._next()
-        self._sub = 0  # packet id of the SUBSCRIBE that waits
+        self.sub = 0  # packet id of the SUBSCRIBE that waits
         self._sub_at = 0
         self._ping_at = None
         self._ack = 0
@@ -167,11 +166,11 @@ class Session:
         """
         from gridnode.opening import mqtt
 
-        self._sub = self._next_id()
+        self.sub = self._next_id()
         self._sub_at = self._out_at = time.ticks_ms()
-        self._topics = topics
+        self.topics = topics
         self.subscribed = False
-        self.link.write(mqtt.subscribe_packet(self._sub, topics, qos))
+        self.link.write(mqtt.subscribe_packet(self.sub, topics, qos))
 
     def _next_id(self):
         while True:
@@ -180,7 +179,7 @@ class Session:
                 if entry[0] == self.pid:
                     break
             else:
-                if self.pid != self._sub:
+                if self.pid != self.sub:
                     return self.pid
 
     def _put_publish(self, head, pid, topic, msg, lend):
@@ -221,7 +220,7 @@ class Session:
             if self._late(now, self._out_at):
                 raise _mqtt("mqtt_timeout", "no CONNACK")
             return
-        if self._sub and self._late(now, self._sub_at):
+        if self.sub and self._late(now, self._sub_at):
             raise _mqtt("mqtt_timeout", "no SUBACK")
         for entry in self._flight:
             pid, _, topic, msg, lent, at, tries, head = entry
@@ -246,7 +245,7 @@ class Session:
         what they have and forget an end of the stream behind it.
         """
         for i in range(_READS):
-            n = self.link.readinto(self._view[self._n : self._need])
+            n = self.link.readinto(self._box[self._n : self._need])
             if not n:
                 return i > 0
             if not self._n and not self._left:
@@ -255,7 +254,7 @@ class Session:
             self._ping_at = None
             self._n += n
             if self._left:
-                self._piece(self._view[:n])
+                self._piece(self._box[:n])
             elif self._n == self._need:
                 self._packet()
         return True
@@ -288,22 +287,16 @@ class Session:
         kind = box[0] >> 4
         head = self._head
         size = self._size
-        word = box[head] << 8 | box[head + 1]
+        number = box[head] << 8 | box[head + 1]
         if kind == 3:
-            self._message(head, size, word)
+            self._message(head, size, number)
             return
-        if kind == 2 and size == 2:
-            code = box[head + 1]
-            if code:
-                from gridnode.opening import mqtt
+        if kind == 4 and size == 2:
+            self._acked(number)
+        elif (kind == 2 and size == 2) or (kind == 9 and size > 2):
+            from gridnode.opening import mqtt
 
-                raise mqtt.refused(code)
-            self.connected = True
-            self.present = box[head] & 1 > 0
-        elif kind == 4 and size == 2:
-            self._acked(word)
-        elif kind == 9 and size > 2:
-            self._suback(word, self._view[head + 2 : n])
+            mqtt.answered(self, kind, box[head:n])
         elif kind != 13 or size:
             raise _mqtt("mqtt_protocol", "packet %d of %d bytes" % (kind, size))
         self._next()
@@ -316,12 +309,12 @@ class Session:
             raise _mqtt("mqtt_protocol", "bad PUBLISH")
         self.flags = self._box[0] & 0x0F
         self._ack = self._box[skip] << 8 | self._box[skip + 1] if qos else 0
-        self._topic = bytes(self._view[head + 2 : skip])
+        self._topic = bytes(self._box[head + 2 : skip])
         self._total = self._left = head + size - body
         if self._total > MAX_MESSAGE:
             self.dropped += 1
             self._topic = None
-        self._piece(self._view[body : self._n])
+        self._piece(self._box[body : self._n])
 
     def _piece(self, data):
         """Hand over the next part of a message; acknowledge it after the last one."""
@@ -343,16 +336,6 @@ class Session:
                 self._done(entry[1], True)
                 return
         self.late += 1
-
-    def _suback(self, pid, codes):
-        if pid != self._sub:
-            self.late += 1
-            return
-        self._sub = 0
-        for i, code in enumerate(codes):
-            if code & 0x80:
-                raise _mqtt("subscribe_refused", "the broker refuses %s" % self._topics[i])
-        self.subscribed = True
 
     def _done(self, token, delivered):
         if self.on_ack:

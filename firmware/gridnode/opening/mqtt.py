@@ -55,15 +55,28 @@ def connect_packet(session, clean):
         umqtt.socket = kept  # type: ignore[attr-defined]
 
 
-def refused(code):
-    """Fault for the return code of a CONNACK."""
-    text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
-    return Fault("mqtt", "mqtt_refused", "the broker refuses: %s" % text)
-
-
 def subscribe_packet(pid, topics, qos):
     """SUBSCRIBE to all filters (bytes) at once."""
     body = word(pid)
     for topic in topics:
         body += word(len(topic)) + topic + bytes((qos,))
     return packet_head(0x82, len(body)) + body
+
+
+def answered(session, kind, data):
+    """The body of a CONNACK or SUBACK has come. Raises Fault if the broker refuses."""
+    if kind == 2:
+        code = data[1]
+        if code:
+            text = _REFUSED[code - 1] if code <= len(_REFUSED) else code
+            raise Fault("mqtt", "mqtt_refused", "the broker refuses: %s" % text)
+        session.connected = True
+        session.present = data[0] & 1 > 0
+    elif word(session.sub) != data[:2]:
+        session.late += 1
+    else:
+        session.sub = 0
+        for topic, code in zip(session.topics, data[2:]):
+            if code & 0x80:
+                raise Fault("mqtt", "subscribe_refused", "the broker refuses %s" % topic)
+        session.subscribed = True

@@ -9,7 +9,6 @@ from micropython import const
 
 from gridnode.fault import Fault
 from gridnode.link import check
-from gridnode.opening import faults
 
 _STEP_MS = const(10)  # between two looks at a socket
 
@@ -36,6 +35,8 @@ async def connect(link, host, port, context):
             await sleep_ms(_STEP_MS)
     except (OSError, ValueError, MemoryError) as e:
         link.close()
+        from gridnode.opening import faults
+
         raise faults.explain(e, context is not None)
     except BaseException:
         link.close()
