@@ -394,17 +394,16 @@ def _told_rows(profile: str, runs: Sequence[Run]) -> list[Json]:
     flags = profile in FLAGGING
     rows = []
     for kind in KINDS:
-        matches = [m for one in runs for m in one.matches if m.injected.kind is kind]
+        matches = [m for one in runs for m in one.matches if m.injected.kind == kind]
         rows.append(_row(profile, kind.name, matches, mean, flags))
         if during := [m for m in matches if m.connecting]:
             row = _row(profile, f"{kind.name}, connecting", during, mean, flags)
             rows.append(
                 {**row, "coverage": None, "ok": None if row["within"] in (None, 1.0) else False}
             )
-    false = sum(len(one.false) for one in runs)
     seconds = round(sum(one.seconds for one in runs))
-    told = {"front end": profile, "case": f"told of nothing in {seconds} s", "found": false}
-    return [*rows, {**told, "ok": not false}]
+    false = [told for one in runs for told in one.false]
+    return [*rows, _false_row(profile, f"told of nothing in {seconds} s", false)]
 
 
 def _row(profile: str, case: str, matches: Sequence[Match], coverage: float, flags: bool) -> Json:
@@ -433,16 +432,12 @@ def _row(profile: str, case: str, matches: Sequence[Match], coverage: float, fla
 
 
 def _clean_row(run: Run) -> Json:
-    names = ", ".join(sorted({told.name for told in run.false}))
-    case = f"clean supply, {run.seconds:g} s"
-    told = {
-        "front end": run.profile,
-        "case": case,
-        "found": len(run.false),
-        "remark": names or None,
-    }
-    return {
-        **told,
-        "coverage": round(sum(run.coverage) / max(1, len(run.coverage)), 3),
-        "ok": not run.false,
-    }
+    row = _false_row(run.profile, f"clean supply, {run.seconds:g} s", run.false)
+    return {**row, "coverage": round(sum(run.coverage) / max(1, len(run.coverage)), 3)}
+
+
+def _false_row(profile: str, case: str, false: Sequence[Told]) -> Json:
+    """What was told without an event."""
+    names = ", ".join(sorted({told.name for told in false}))
+    told = {"front end": profile, "case": case, "found": len(false), "ok": not false}
+    return {**told, "remark": names or None}

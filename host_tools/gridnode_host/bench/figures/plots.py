@@ -47,7 +47,7 @@ def events(results: Sequence[tuple[Any, Run]], folder: Path) -> list[Path]:
 def _found(name: str, matches: list[Match], folder: Path) -> Path:
     figure, axis = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
     for kind in KINDS:
-        chosen = [m for m in matches if m.injected.kind is kind]
+        chosen = [m for m in matches if m.injected.kind == kind]
         x = [m.duration_error_ms or 0.0 for m in chosen]
         y = [m.depth_error or 0.0 for m in chosen]
         axis.scatter(x, y, s=10, alpha=0.5, label=f"{kind.name} ({len(chosen)} found)")
