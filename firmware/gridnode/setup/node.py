@@ -8,6 +8,7 @@ import time
 from gridnode import clock, config, documents, rooms, shadow
 from gridnode.fault import Fault
 from gridnode.opening import desired
+from gridnode.reading import PHASE
 
 _BASE_BYTES = 1024  # of a report: the node, its configuration, verdict and reasons
 _HARMONIC_BYTES = 14  # per order of both spectra
@@ -83,8 +84,10 @@ def _allot(app, thing):
     """Make the shadow, its buffer large enough for the report of all meters."""
     size = _BASE_BYTES
     for p in app.pipelines:
-        values = sum([len(name) + 12 for name in p.row.names]) + 80  # and the energies
-        size += (values + _HARMONIC_BYTES * getattr(p.meter, "orders", 0)) * len(p.meter.reading.at)
+        entries = len(p.meter.reading.at)
+        size += (80 + _HARMONIC_BYTES * getattr(p.meter, "orders", 0)) * entries  # 80: the energies
+        for name in p.row.names:
+            size += (len(name) + 12) * (entries if name in PHASE else 1)
     app.shadow = shadow.Shadow(thing, {"config": app.desired}, size)
     app.topic = b"dt/gridnode/%s/" % thing.encode()
 
