@@ -277,13 +277,13 @@ class Meter:
             rest = max(0.0, square - whole / _SQUARES)
             c.noise = rest if c.noise is None else c.noise + (rest - c.noise) / 8
         peak = c.peak / binned
-        c.re = out[0] * peak / (1 + surplus)
-        c.im = out[1] * peak / (1 - surplus)
+        c.re = re = out[0] * peak / (1 + surplus)
+        c.im = im = out[1] * peak / (1 - surplus)
         c.first = response(c.corner, slower)
-        c.square += surplus * (c.square - 2 * c.re * c.re)
-        squares[0] = (c.re * c.re + c.im * c.im - 2 * noise / binned * unit) / c.first
-        c.harmonic = max(0.0, c.square - squares[0] * c.first) / c.higher
-        c.square = squares[0] + c.harmonic
+        first = re * re + im * im - 2 * noise / binned * unit
+        c.harmonic = max(0.0, c.square + surplus * (c.square - 2 * re * re) - first) / c.higher
+        squares[0] = first / c.first
+        c.square = first / c.first + c.harmonic
 
     def _power(self, v, i, n, angle, surplus, slower):
         """P and Q1 of two channels in W and var; Q1 is None where the bins hold nothing.
@@ -297,14 +297,15 @@ class Meter:
         p = covariance(low, high, channels * s[v.at], s[at], n) * v.scale * i.scale / channels
         if i.harmonic is None:
             return p, None
-        p += surplus * (p - 2 * v.re * i.re)
-        p1, q1 = v.re * i.re + v.im * i.im, v.im * i.re - v.re * i.im
+        active = v.re * i.re
+        p += surplus * (p - 2 * active)
+        p1, q1 = active + v.im * i.im, v.im * i.re - v.re * i.im
         skew = later / channels  # in sets
         turn = skew * angle + (i.lead - v.lead) * slower
-        p -= (1 - skew + skew * math.cos(angle)) * p1 - skew * math.sin(angle) * q1
         c, d = math.cos(turn), math.sin(turn)
+        p += (c - 1 + skew - skew * math.cos(angle)) * p1 - (d - skew * math.sin(angle)) * q1
         gain = math.sqrt(v.first * i.first)
-        return (p + p1 * c - q1 * d) / gain, (q1 * c + p1 * d) / gain
+        return p / gain, (q1 * c + p1 * d) / gain
 
     def _fill(self, at, v, i, n, spread, angle, surplus, slower):
         """Values of one phase."""
