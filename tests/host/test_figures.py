@@ -23,7 +23,8 @@ from gridnode_host.bench.figures import (
     tables,
     workers,
 )
-from gridnode_host.bench.figures.events import KINDS, Injected, Match, Told
+from gridnode_host.bench.figures.event_matching import KINDS, Injected, Match, Told, match, plan
+from gridnode_host.bench.figures.event_runs import Job, Run, run
 from gridnode_host.bench.figures.front_ends import FRONT_ENDS, FrontEnd
 from gridnode_host.bench.figures.judge import Result
 from gridnode_host.bench.figures.loads import DIMMER, LAGGING, NOISY, SINE, SMPS
@@ -115,7 +116,7 @@ def test_what_a_filter_takes_away_is_named_or_refused():
 
 def test_missing_values_and_missing_readings_fail():
     without = {name: value for name, value in RIGHT.items() if name != "power"}
-    assert judged(RIGHT, without).verdict() == (False, "1 without value")
+    assert judged(RIGHT, without).verdict() == (False, "1 without value: no reason given")
     assert judged({**RIGHT, "power": None, "quality": {"power": "stale"}}).verdict()[0] is False
     few = Result(CHIP, Point(SINE, 50, readings=3), TRUTH)
     few.add(RIGHT)
@@ -136,7 +137,7 @@ def test_a_saturated_point_asks_for_a_refusal():
     point = Point(SMPS, 100, fits=False)
     assert judged(refused, refused, point=point).verdict() == (True, "saturated, refused")
     assert judged(refused, RIGHT, point=point).verdict() == (False, "saturated, NOT NOTICED")
-    assert judged(refused, RIGHT).verdict() == (False, "1 saturated")
+    assert judged(refused, RIGHT).verdict() == (False, "1 without value: saturated")
     edge = Point(SINE, 120, fits=None)
     assert judged(refused, refused, point=edge).verdict()[0]
     assert judged(RIGHT, RIGHT, point=edge).verdict()[0]
@@ -148,7 +149,7 @@ def test_harmonics_are_judged_order_by_order():
     right = {**RIGHT, "harmonics_voltage": spectrum, "harmonics_current": spectrum}
     point = Point(NOISY, 50)
     assert judged(right, point=point, front_end=CLAMP).verdict()[0]
-    assert judged(RIGHT, point=point, front_end=CLAMP).verdict() == (False, "1 without value")
+    assert judged(RIGHT, point=point, front_end=CLAMP).verdict() == (False, "1 without value: no reason given")
     wrong = {**right, "harmonics_current": [*spectrum[:3], spectrum[3] + 0.6, *spectrum[4:]]}
     result = judged(wrong, point=point, front_end=CLAMP)
     assert result.verdict() == (False, "over: harmonics_current")
@@ -246,7 +247,7 @@ def told(name: str, at: float, percent: float = 40.0, ms: float = 40.0, uncertai
 def test_events_are_found_by_name_and_time():
     injected = [Injected(DIP, 100.0, None), Injected(SWELL, 110.0, 2), Injected(INTERRUPTION, 120.0, None)]
     said = [told("dip", 100.1), told("dip", 110.1), told("interruption", 123.0)]
-    matches, false = events.match(injected, said, connecting=[(109.0, 110.05)])
+    matches, false = match(injected, said, connecting=[(109.0, 110.05)])
     assert [m.told for m in matches] == [said[0], None, None]
     assert [m.connecting for m in matches] == [False, True, False]
     assert false == said[1:]
@@ -265,10 +266,10 @@ def test_depth_and_duration_have_limits():
 
 
 def test_planned_events_are_of_all_kinds_and_reach_the_mains():
-    plan = events.plan(200, 3, 1, 50.0)
-    assert {event.kind for event in plan} == set(KINDS)
-    assert {event.phase for event in plan if event.kind is DIP} == {None, 1, 2, 3}
-    assert all(b.start - a.end > 1.0 for a, b in pairwise(plan))
+    planned = plan(200, 3, 1, 50.0, (1.6, 2.6))
+    assert {event.kind for event in planned} == set(KINDS)
+    assert {event.phase for event in planned if event.kind is DIP} == {None, 1, 2, 3}
+    assert all(b.start - a.end > 1.0 for a, b in pairwise(planned))
     work = events.jobs()
     for profile in front_ends.CLAMPS:
         assert sum(job.count for job in work if job.profile == profile) == 1000
@@ -277,48 +278,49 @@ def test_planned_events_are_of_all_kinds_and_reach_the_mains():
 
 def test_what_is_missed_or_made_up_fails():
     injected = [Injected(DIP, 10.0 * k, None) for k in range(10)]
-    matches, false = events.match(injected, [told("dip", 10.0 * k) for k in range(9)])
-    run = events.Run("home-60a-ct", matches, false, [0.9], 100.0)
-    job = events.Job("home-60a-ct", 10, 0)
-    dips = events.table([(job, run)]).rows[0]
+    matches, false = match(injected, [told("dip", 10.0 * k) for k in range(9)])
+    done = Run("home-60a-ct", matches, false, [0.9], 100.0)
+    job = Job("home-60a-ct", 10, 0)
+    dips = events.table([(job, done)]).rows[0]
     assert (dips["case"], dips["found"], dips["share"], dips["ok"]) == ("dip", 9, 0.9, True)
-    blind = replace(run, coverage=[0.95])
+    blind = replace(done, coverage=[0.95])
     assert events.table([(job, blind)]).rows[0]["ok"] is False
-    liar = replace(run, false=[told("swell", 33.0)])
+    liar = replace(done, false=[told("swell", 33.0)])
     assert events.table([(job, liar)]).rows[-1]["ok"] is False
-    wrong = replace(run, matches=[*matches[:-1], Match(injected[-1], told("dip", 90.0, percent=60.0))])
+    wrong = replace(done, matches=[*matches[:-1], Match(injected[-1], told("dip", 90.0, percent=60.0))])
     assert events.table([(job, wrong)]).rows[0]["within"] == 0.9
     assert events.table([(job, wrong)]).rows[0]["ok"] is False
 
 
 def test_a_clamp_on_the_full_bench_tells_events(tmp_path):
-    job = events.Job("home-60a-ct", 6, 3)
-    run = events.run(job)
-    found = [m for m in run.matches if m.told]
+    job = Job("home-60a-ct", 6, 3)
+    done = run(job)
+    found = [m for m in done.matches if m.told]
     assert len(found) >= 3
-    assert not run.false
+    assert not done.false
     assert all(abs(m.depth_error or 0.0) < 2.0 for m in found if m.told and not m.told.uncertainty_ms)
-    (path,) = plots.events([(job, run)], tmp_path)
+    (path,) = plots.events([(job, done)], tmp_path)
     assert b"</svg>" in path.read_bytes()
 
 
 def test_a_chip_flags_what_it_sees():
-    job = events.Job("feeder-200a", 3, 0)
+    job = Job("feeder-200a", 3, 0)
     results = events.campaign(lambda done, total: None, [job])  # in a process of its own
     assert sum(row.get("events", 0) for row in events.table(results).rows) == 3
-    ((_, run),) = results
-    for match in run.matches:
-        if match.injected.kind != SWELL:
-            assert match.told, match
-            assert match.told.name in ("sag", "phase_loss")
-    assert not run.false
+    ((_, done),) = results
+    for one in done.matches:
+        if one.injected.kind != SWELL:
+            assert one.told, one
+            assert one.told.name in ("sag", "phase_loss")
+    assert not done.false
 
 
 def test_a_clean_supply_has_no_events():
-    run = events.run(events.Job("home-60a-ct", 0, 0, clean_s=60))
-    assert not run.false
-    assert len(run.coverage) >= 60
-    assert events.table([(events.Job("home-60a-ct", 0, 0, 60), run)]).ok
+    job = Job("home-60a-ct", 0, 0, clean_s=60)
+    done = run(job)
+    assert not done.false
+    assert len(done.coverage) >= 60
+    assert events.table([(job, done)]).ok
 
 
 # -- running nodes -----------------------------------------------------------------------------

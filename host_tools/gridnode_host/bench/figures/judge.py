@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +33,9 @@ class Result:
     point: Point
     truth: Json
     readings: int = 0
-    refused: int = 0  # readings that said `saturated`
-    missing: int = 0  # readings without a value, or without trust in it for another reason
+    missing: int = 0  # readings without a value
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many of those gave each reason."""
     worst: dict[str, float] = field(default_factory=dict)
     coverage: float = 1.0
     bounds: dict[str, float] = field(default_factory=dict)
@@ -68,9 +70,8 @@ class Result:
             for name in self.front_end.offers
         }
         if not all(errors and None not in errors for errors in found.values()):
-            saturated = "saturated" in (reported.get("quality") or {}).values()
-            self.refused += saturated
-            self.missing += not saturated
+            self.missing += 1
+            self.reasons.update(set((reported.get("quality") or {}).values()))
             return
         for name, errors in found.items():
             self.worst[name] = max(self.worst.get(name, 0.0), *(e or 0.0 for e in errors))
@@ -80,27 +81,29 @@ class Result:
 
         A current that does not fit the converter has no value: each reading must say so.
         """
-        fits = self.point.fits
+        fits, bandwidth = self.point.fits, self.front_end.bandwidth
+        load = self.point.load.name
         if self.readings < self.point.readings:
             return False, "too few readings"
-        limited = self.front_end.bandwidth
-        if limited.get(self.point.load.name, math.inf) is None:
-            refused = self.missing == self.readings
-            return refused, "beyond its bandwidth, " + ("refused" if refused else "NOT NOTICED")
-        if fits is False or (fits is None and self.refused):
-            refused = self.refused == self.readings
-            return refused, "saturated, " + ("refused" if refused else "NOT NOTICED")
-        if self.refused:
-            return False, f"{self.refused} saturated"
+        if load in bandwidth and bandwidth[load] is None:
+            return self._refused("implausible", "beyond its bandwidth")
+        if fits is False or (fits is None and self.missing):
+            return self._refused("saturated", "saturated")
         if self.missing:
-            return False, f"{self.missing} without value"
+            why = ", ".join(sorted(self.reasons)) or "no reason given"
+            return False, f"{self.missing} without value: {why}"
         over = [name for name, error in self.worst.items() if error > self.bounds[name]]
         if over:
             return False, "over: " + ", ".join(over)
-        if self.point.load.name in limited:
-            return True, f"bandwidth: {limited[self.point.load.name]:g} %"
+        if load in bandwidth:
+            return True, f"bandwidth: {bandwidth[load]:g} %"
         steps = [f"{step:.2g} {_COLUMNS[name][1]}" for name, step in self.resolution.items()]
         return True, "resolution: " + ", ".join(steps) if steps else ""
+
+    def _refused(self, reason: str, what: str) -> tuple[bool, str]:
+        """Whether every reading gave this reason for having no value."""
+        refused = self.reasons[reason] == self.readings
+        return refused, f"{what}, refused" if refused else f"{what}, NOT NOTICED"
 
     def row(self, rating: float, row_s: int) -> Json:
         """The point's row in the table."""
@@ -113,7 +116,7 @@ class Result:
             "A": round(rating * point.share / 100.0, 3),
             "Hz": point.frequency,
         }
-        shown = self.refused < self.readings
+        shown = self.missing < self.readings
         for name, (title, _, digits) in _COLUMNS.items():
             error = self.worst.get(name) if shown else None
             row[title] = None if error is None else round(error, digits)

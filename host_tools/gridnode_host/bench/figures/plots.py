@@ -12,13 +12,13 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 
-from gridnode_host.bench.figures.events import (
+from gridnode_host.bench.figures.event_matching import (
     DEPTH_LIMIT,
     DURATION_LIMIT_MS,
     KINDS,
     Match,
-    Run,
 )
+from gridnode_host.bench.figures.event_runs import Run
 from gridnode_host.bench.figures.judge import Result
 from gridnode_host.bench.figures.loads import LOADS
 

@@ -12,26 +12,14 @@ import machine
 import time
 
 from _clock import utime  # the VM's own
-from gridnode import config, storage
-from gridnode.setup import node
+from gridnode import config, documents, storage
+from gridnode.setup import pipeline
 
 _RUNS = 12
 _SKIP = 6  # a chip's first window, buffers that grow
 
 # flash is not what is measured here
 storage.write = storage.promote = lambda *_: None
-
-
-class App:
-    """What furnishing a node needs of its application."""
-
-    def __init__(self):
-        self.machine = machine
-        self.retained = storage.Retained(machine.RTC())
-        self.pipelines = []
-
-    def fault(self, *what):
-        raise ValueError(what)
 
 
 async def _spent(work):
@@ -46,10 +34,11 @@ async def _spent(work):
 
 
 async def main():
-    app = App()
-    node._wire(app, config.load(config.PROFILE, config.check_profile)[0])
-    way = app.pipelines[0]
-    meter = way.meter
+    profile = config.load(config.PROFILE, config.check_profile)[0]
+    stored = documents.load(config.CALIBRATION)[0]
+    spec = profile["meters"][0]
+    meter = pipeline.load_meter(spec, profile, machine, time)
+    way = pipeline.build(meter, spec, profile, stored, storage.Retained(machine.RTC()), 1, meter.names)
     result = {}
     for name, work in (("meter", meter.block), ("way", way.block)):
         found = []
