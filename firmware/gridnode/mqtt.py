@@ -28,9 +28,9 @@ def _mqtt(code, message):
     return Fault("mqtt", code, message)
 
 
-def _space(topic, msg, lent):
+def _space(topic, payload, lend):
     """Bytes that must be free in the link's buffer for a PUBLISH."""
-    return len(topic) + 9 + (0 if lent else len(msg)) + _RESERVE
+    return len(topic) + 9 + (0 if lend else len(payload)) + _RESERVE
 
 
 def packet_head(first, size):
@@ -119,8 +119,8 @@ class Session:
 
     # -- sending
 
-    def publish(self, topic, msg, retain=False, qos=0, lend=False):
-        """Queue a PUBLISH (`topic` and `msg` are bytes); a token, or None if there is no room: try
+    def publish(self, topic, payload, retain=False, qos=0, lend=False):
+        """Queue a PUBLISH (`topic` and `payload` are bytes); a token, or None if there is no room: try
         again later.
 
         The token is 0 for QoS 0; for QoS 1 `on_ack` gets it. With `lend` a long message of QoS 1
@@ -129,21 +129,21 @@ class Session:
         if qos > 1:
             raise ValueError("QoS 2")
         size = self.link.size
-        lend = lend and qos and _space(topic, msg, False) > size
-        space = _space(topic, msg, lend)
+        lend = lend and qos and _space(topic, payload, False) > size
+        space = _space(topic, payload, lend)
         if space > size:
             raise ValueError("message too long")
         if not self.connected or space > self.link.room():
             return None
         if not qos:
-            self._put_publish(0x30 | retain, 0, topic, msg, False)
+            self._put_publish(0x30 | retain, 0, topic, payload, False)
             return 0
         if len(self._flight) >= IN_FLIGHT:
             return None
         self._token += 1
         head = 0x32 | retain
-        self._flight.append([self._next_id(), self._token, topic, msg, lend, time.ticks_ms(), 1, head])
-        self._put_publish(head, self.pid, topic, msg, lend)
+        self._flight.append([self._next_id(), self._token, topic, payload, lend, time.ticks_ms(), 1, head])
+        self._put_publish(head, self.pid, topic, payload, lend)
         return self._token
 
     def withdraw(self, token):
@@ -182,16 +182,16 @@ class Session:
                 if self.pid != self.sub:
                     return self.pid
 
-    def _put_publish(self, head, pid, topic, msg, lend):
-        packet = packet_head(head, 2 + len(topic) + len(msg) + (2 if pid else 0))
+    def _put_publish(self, head, pid, topic, payload, lend):
+        packet = packet_head(head, 2 + len(topic) + len(payload) + (2 if pid else 0))
         packet += word(len(topic)) + topic
         if pid:
             packet += word(pid)
         self.link.write(packet)
         if lend:
-            self.link.lend(msg)
+            self.link.lend(payload)
         else:
-            self.link.write(msg)
+            self.link.write(payload)
         self._out_at = time.ticks_ms()
 
     # -- receiving
@@ -223,14 +223,14 @@ class Session:
         if self.sub and self._late(now, self._sub_at):
             raise _mqtt("mqtt_timeout", "no SUBACK")
         for entry in self._flight:
-            pid, _, topic, msg, lent, at, tries, head = entry
+            pid, _, topic, payload, lent, at, tries, head = entry
             if self._late(now, at):
                 if tries >= _TRIES:
                     raise _mqtt("mqtt_timeout", "no PUBACK after %d tries" % _TRIES)
-                if _space(topic, msg, lent) <= self.link.room():
+                if _space(topic, payload, lent) <= self.link.room():
                     entry[5] = now
                     entry[6] += 1
-                    self._put_publish(head | 8, pid, topic, msg, lent)
+                    self._put_publish(head | 8, pid, topic, payload, lent)
         if self._ping_at is not None:
             if self._late(now, self._ping_at):
                 raise _mqtt("mqtt_timeout", "no PINGRESP")

@@ -249,6 +249,16 @@ def test_array_in_the_shadow_that_becomes_an_object():
     assert reported(sh.report({"a": {"x": {"z": 1}}})) == {"a": {"x": {"z": 1}}}
 
 
+def test_arrays_are_no_place_to_look_in():
+    sh, log = make()
+    document = {"list": [{"version": 9, "x": [{"config": 1}]}], "state": [{"delta": 1}], "version": 2}
+    assert tell(sh, b"get/accepted", document) == "synced"
+    delta = {"state": [{"config": 1}], "version": 3}
+    assert tell(sh, b"update/delta", delta) is None
+    assert tell(sh, b"update/delta", {"state": {"config": {"a": 1}}, "version": 3}) is None
+    assert not log
+
+
 def test_no_shadow_yet_counts_as_synced():
     sh, _ = make()
     missing = {"code": 404, "message": "No shadow exists with name: 'n1'"}
