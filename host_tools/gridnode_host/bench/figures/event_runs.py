@@ -180,7 +180,7 @@ def _flags(job: Job, profile: Json, step: workers.Step) -> Run:
                 coverage.append(heard["reported"].get("coverage") or 0.0)
                 step()
             elif heard["event"] == "flag" and heard["raised"]:
-                told.append(Told(_PHASE.sub("", heard["flag"]), now - 1.5, now + 1.0))
+                told.append(Told(_PHASE.sub("", heard["flag"]), now - 3.0, now + 2.0))
     matches, false = match(events, told, _flag_names)
     extra = [one for one in false if not _explained(one, events)]
     return Run(job.profile, matches, extra, coverage, events[-1].end - events[0].start)

@@ -74,8 +74,9 @@ def table(results: Sequence[tuple[Job, Run]]) -> Table:
             "them, those from opening TCP and TLS to the first answer of the shadow.",
             "The share found has to reach the coverage that the node reports (less "
             f"{_SHARE_SLACK:.0%} for chance); those found have to be within {DEPTH_LIMIT:g} % of the "
-            f"nominal voltage and {DURATION_LIMIT_MS:g} ms; what the node says it cannot know (a "
-            "duration's uncertainty, a depth left open) does not count against it.",
+            f"nominal voltage and {DURATION_LIMIT_MS:g} ms; what the node says it cannot know, since it "
+            "saw a part only (depth open; uncertain: told with an uncertainty of the duration, which is "
+            "added to the limit), does not count against it.",
             f"Chips that only raise a flag (at {FLAG_AT['dip']} and {FLAG_AT['swell']} %): events "
             "for which `sag` or `phase_loss` (dips, interruptions) or `over_voltage` (swells) was told.",
             f"Clean: {CLEAN_S} s of supply that wanders by ±{VARIATION:.0%}; nothing may be told.",
@@ -116,10 +117,12 @@ def _row(profile: str, case: str, matches: Sequence[Match], coverage: float, fla
     kept = True
     if not flags:
         depths = [abs(m.depth_error or 0.0) for m in found]
-        lengths = [abs(m.duration_error_ms or 0.0) for m in found]
+        sure = [m for m in found if m.told and not m.told.uncertainty_ms]
+        lengths = [abs(m.duration_error_ms or 0.0) for m in sure]
         within = [m.within for m in found]
-        row["depth not known"] = sum(m.depth_error is None for m in found)
+        row["depth open"] = sum(m.depth_error is None for m in found)
         row["depth error %"] = round(max(depths, default=0.0), 2)
+        row["uncertain"] = len(found) - len(sure)
         row["duration error ms"] = round(max(lengths, default=0.0), 1)
         row["within"] = round(sum(within) / len(within), 3) if within else None
         kept = all(within)

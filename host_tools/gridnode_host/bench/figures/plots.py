@@ -21,9 +21,16 @@ from gridnode_host.bench.figures.event_matching import (
 from gridnode_host.bench.figures.event_runs import Run
 from gridnode_host.bench.figures.judge import Result
 from gridnode_host.bench.figures.loads import LOADS
+from gridnode_host.bench.figures.points import SHARES
 
-_ACCURACY = {"voltage": "V, %", "current": "I, %", "power": "P, %", "frequency": "f, mHz"}
-_FLOOR = 1e-3  # a worst error of nothing has no place on a logarithmic axis
+# quantity -> (title, what stands for nothing on a logarithmic axis)
+_ACCURACY = {
+    "voltage": ("V, %", 1e-3),
+    "current": ("I, %", 1e-3),
+    "power": ("P, %", 1e-3),
+    "frequency": ("f, mHz", 0.1),
+    "harmonics_current": ("harmonics of I, % of fundamental", 1e-3),
+}
 
 
 def accuracy(results: Sequence[tuple[Any, Result]], folder: Path) -> list[Path]:
@@ -67,12 +74,17 @@ def _found(name: str, matches: list[Match], folder: Path) -> Path:
 def _front_end(name: str, results: list[Result], folder: Path) -> Path:
     offers = [one for one in _ACCURACY if one in results[0].front_end.offers]
     figure, axes = pyplot.subplots(
-        1, len(offers), figsize=(4.2 * len(offers), 4.0), squeeze=False, layout="constrained"
+        1,
+        len(offers),
+        figsize=(max(4.2 * len(offers), 8.0), 4.6),
+        squeeze=False,
+        layout="constrained",
     )
     for axis, quantity in zip(axes[0], offers, strict=True):
+        title, floor = _ACCURACY[quantity]
         for load in LOADS:
             shown = [
-                (r.point.share, max(r.worst[quantity], _FLOOR), r.bounds[quantity])
+                (r.point.share, max(r.worst[quantity], floor), r.bounds[quantity])
                 for r in results
                 if r.point.load == load and r.point.frequency == 50.0 and quantity in r.worst
             ]
@@ -81,10 +93,11 @@ def _front_end(name: str, results: list[Result], folder: Path) -> Path:
             shares, worst, bounds = zip(*sorted(shown), strict=True)
             (line,) = axis.plot(shares, worst, marker="o", markersize=3, label=load.name)
             axis.plot(shares, bounds, color=line.get_color(), linestyle=":", linewidth=0.8)
-        axis.set(xscale="log", yscale="log", title=_ACCURACY[quantity])
-        axis.set_xlabel("% of rated current")
-        axis.grid(visible=True, which="both", linewidth=0.3)
-    axes[0][0].legend(fontsize=7)
+        axis.set(xscale="log", yscale="log", title=title, xlabel="% of rated current")
+        axis.set_xticks(SHARES[:-1], [str(share) for share in SHARES[:-1]])
+        axis.minorticks_off()
+        axis.grid(visible=True, linewidth=0.3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(f"{name} ({results[0].front_end.title}): worst errors, limits dotted")
     path = folder / f"{name}.svg"
     figure.savefig(path)
