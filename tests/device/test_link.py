@@ -215,8 +215,8 @@ def test_slow_reader_loses_and_repeats_nothing():
     pipe = opened()
     digest = hashlib.sha256(CONNECT)
     receive(pipe, lambda got: len(got) == 4)
-    publish(pipe, b"sleep", b"400")
-    digest.update(packet(0x30, word(5) + b"sleep400"))
+    publish(pipe, b"sleep", b"3000")
+    digest.update(packet(0x30, word(5) + b"sleep3000"))
     body = bytes(range(250)) * 15
     stuck = 0
     for i in range(5000):
@@ -242,8 +242,8 @@ def test_lent_data_keeps_its_place_and_may_be_taken_back():
     pipe = opened(size=200)
     digest = hashlib.sha256(CONNECT)
     receive(pipe, lambda got: len(got) == 4)
-    publish(pipe, b"sleep", b"400")
-    digest.update(packet(0x30, word(5) + b"sleep400"))
+    publish(pipe, b"sleep", b"3000")
+    digest.update(packet(0x30, word(5) + b"sleep3000"))
     mine = bytearray(bytes(range(250)) * 40)
     left = True
     for i in range(3000):

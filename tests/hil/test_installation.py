@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import pytest
@@ -93,6 +94,9 @@ def test_a_power_cut_during_an_installation_leaves_no_mixture(bare: Rig) -> None
             with pytest.raises(GridnodeError):
                 service.call("install", digests(new), timeout_s=0.5)
             service.close()
+            deadline = time.monotonic() + 20
+            while node.powered and time.monotonic() < deadline:
+                time.sleep(0.05)
             assert not node.powered, f"the installation takes no {operations} operations"
             seen = len(node.events)
             node.power_on()

@@ -321,7 +321,7 @@ def test_a_stepped_clock_moves_by_what_the_node_does(stepped: tuple[Repl, Steppe
     code += "a = machine.ADC(36); r = [a.read() for i in range(3000)]\n"
     code += "print(time.ticks_diff(time.ticks_ms(), t), time.time() - s)"
     ms, seconds = map(int, repl.run(code).split())
-    assert time.monotonic() - real < 5
+    assert time.monotonic() - real < 100  # of 3000 s
     assert 3_000_108 <= ms < 3_000_200
     assert seconds in (3000, 3001)
     assert clock.now() - before == pytest.approx(ms / 1000, abs=0.2)
