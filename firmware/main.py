@@ -6,9 +6,14 @@ import sys
 if "" in sys.path:
     sys.path.remove("")
 
-try:
-    from gridnode import app
+
+def _run():
+    from gridnode import app  # no global: once it has ended, the application leaves the heap
 
     app.main()
+
+
+try:
+    _run()
 except KeyboardInterrupt:
     print('{"event": "stopped"}')

@@ -14,6 +14,9 @@ _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
+_SOON_MS = const(60000)  # between two self-checks of a node that has just been started
+_NEW_MS = const(300000)
+_LOOK_MS = const(600000)
 _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
 
 
@@ -37,6 +40,10 @@ class App:
         self._row = None  # number of the row that is under way
         self._timed = False  # it is one of UTC
         self._due = False  # a report out of turn is wanted
+        self.calibrating = False  # a request of the cloud's is under way
+        self.suggestions = {}  # of the self-checks -> looks in a row
+        self._looked = 0  # uptime of the last look
+        self._running = []
         self._faulty = {}  # meters whose fault has been said
         self._events = []
         self._spent = {}  # task -> us that it has run since the last budget
@@ -107,8 +114,44 @@ class App:
         fields = {"accepted": accepted}
         if not accepted:
             fields["reason"] = value
-        self._say("config", **fields)
+        self.tell("config", **fields)
         return accepted, value
+
+    def calibrate(self, patch):
+        """Act on desired.calibrate: (True, its echo) or (False, why it is refused)."""
+        from gridnode.calibrating import cloud
+
+        answer = cloud.take(self, patch)
+        cloud = None
+        if not self.calibrating:
+            rooms.forget()
+        return answer
+
+    def background(self, work):
+        """Run a coroutine beside the tasks; what it has loaded goes when it has ended."""
+        self._running = [task for task in self._running if not task.done()]
+        self._running.append(asyncio.create_task(self._passing(work)))
+
+    def _look(self):
+        """Begin a self-check."""
+        try:
+            from gridnode.calibrating import watch
+        except MemoryError:
+            rooms.forget()
+            return
+        self.background(watch.look(self))
+
+    async def _passing(self, work):
+        try:
+            await work
+        except Exception as e:  # noqa: BLE001 - one room must not take the others down
+            self._failed("background", e, "go on")
+        work = None
+        rooms.forget()
+
+    def _failed(self, name, error, action):
+        self.fault(name, "internal", "%s: %s" % (type(error).__name__, error), action)
+        health.record_crash(error, clock.unix_time())
 
     def _event(self, event, ago_s=0, **fields):
         """Publish an event that began `ago_s` seconds ago; kept while there is no link, the oldest go first."""
@@ -120,8 +163,8 @@ class App:
     # -- tasks
 
     async def _measure(self, pipeline):
-        meter = pipeline.meter
         while True:
+            meter = pipeline.meter  # calibration may exchange it
             began = self.uptime.ms()
             block, changes = await pipeline.block()
             for change in changes:
@@ -129,12 +172,12 @@ class App:
             for event in block.events:
                 self._supply_event(meter, *event)
             for flag, up in pipeline.turned(block):
-                self._say("flag", meter=meter.id, flag=flag, raised=up)
+                self.tell("flag", meter=meter.id, flag=flag, raised=up)
             self._watch(meter)
             now = self._seen[meter.id] = self.uptime.ms()
             await asyncio.sleep_ms(max(0, began + meter.period_ms - now))
 
-    def _say(self, event, ago_s=0, **fields):
+    def tell(self, event, ago_s=0, **fields):
         """An event for console and cloud."""
         health.say(event, **fields)
         self._event(event, ago_s, **fields)
@@ -147,7 +190,7 @@ class App:
             "duration_ms": ms,
             "uncertainty_ms": uncertainty_ms,
         }
-        self._say(kind, (ms + ended_ms_ago) // 1000, **fields)
+        self.tell(kind, (ms + ended_ms_ago) // 1000, **fields)
 
     def _watch(self, meter):
         """Say once when a meter stops giving values, and once when it is back."""
@@ -173,7 +216,7 @@ class App:
             "priority": change.priority,
             "text": change.text,
         }
-        self._say("alarm", **fields)
+        self.tell("alarm", **fields)
         self._due = True
 
     async def _reports(self):
@@ -220,6 +263,8 @@ class App:
         out.put("seq", self.ledger.next_seq())
         report.meters(out, self.pipelines, timestamp)
         out.put("anomaly", anomaly.verdict(self.pipelines))
+        for pipeline in self.pipelines:
+            out.put("calibrating", pipeline.calibrating)
         rssi = c.network.rssi() if c else None
         out.put("node", health.describe(self.machine, self.boot, self.uptime.ms(), rssi, len(self._events)))
         payload = out.finish()
@@ -267,8 +312,7 @@ class App:
             try:
                 await self._booked(name, task(*args))
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
-                self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
-                health.record_crash(e, clock.unix_time())
+                self._failed(name, e, "start it again in 5 s")
                 rooms.forget()
             self._seen[name] = self.uptime.ms()
             await asyncio.sleep_ms(_RESTART_MS)
@@ -279,7 +323,8 @@ class App:
         wdt.feed()
         self._furnish()
         names = ["report"]
-        running = [asyncio.create_task(self._guarded("report", self._reports))]
+        running = self._running = []
+        running.append(asyncio.create_task(self._guarded("report", self._reports)))
         for pipeline in self.pipelines:
             names.append(pipeline.meter.id)
             running.append(asyncio.create_task(self._guarded(pipeline.meter.id, self._measure, pipeline)))
@@ -293,12 +338,15 @@ class App:
                 if all(now - self._seen.get(name, 0) < _STALL_MS for name in names):
                     wdt.feed()
                 self.boot.alive(now)
+                if now - self._looked > (_SOON_MS if now < _NEW_MS else _LOOK_MS) and not self.calibrating:
+                    self._looked = now
+                    self._look()
                 if now - reminded > _REMIND_MS and not (self.pipelines and self.connection):
                     reminded = now
                     self.fault("config", "incomplete", "this node is not fully provisioned", "wait for provisioning")
                 await asyncio.sleep_ms(1000)
         finally:
-            for task in running:
+            for task in self._running:
                 task.cancel()
 
     def stop(self):

@@ -117,10 +117,10 @@ class Ledger:
         self.seq += 1
         return self.seq
 
-    def reset(self):
-        """Set the totals back to zero, for good."""
-        for total in self.total:
-            total[0] = total[1] = 0
+    def preset(self, totals):
+        """Set totals by command, for good: {2 * k + way: mWh}, k the entry of `Reading.at`."""
+        for index in totals:
+            self.total[index][:] = totals[index], 0
         self.resets = (self.resets + 1) & 0xFFFF
         self.checkpoint()
 

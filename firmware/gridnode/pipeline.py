@@ -11,6 +11,9 @@ class Pipeline:
     ledger: None for a further meter of no energy. row, report: windows that may share their reading, since either is
     used up before the other is finished. flat: of the meter's names, those that stand flat in the report; None for a
     meter that is reported under its own name.
+
+    calibrating: name of the calibration step that is under way, or None; alarms are held for so long. observer: what
+    each corrected reading is shown to meanwhile, or None.
     """
 
     def __init__(self, meter, correction, ledger, judge, row, report, flat=None):
@@ -22,19 +25,19 @@ class Pipeline:
         self.report = report
         self.flat = flat
         self.window = None  # chosen for the report
+        self.calibrating = None
+        self.observer = None
         self._flags = {}  # name -> ms since the meter last had it up
-
-    def start(self):
-        """Hand the correction to the meter."""
-        self.correction.applied = self.meter.start(self.correction)
 
     async def block(self):
         """Take one block all the way to the row; returns it and the alarms that changed."""
         block = self.correction.correct(await self.meter.block())
         if self.ledger:
             self.ledger.account(block)
-        changes = self.judge.block(block)
+        changes = () if self.calibrating else self.judge.block(block)
         self.row.add(block)
+        if self.observer:
+            self.observer.add(block)
         return block, changes
 
     def turned(self, block):

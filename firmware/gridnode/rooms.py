@@ -7,17 +7,26 @@ keep the whole module alive.
 import gc
 import sys
 
-_PASSING = ("setup", "opening", "config", "documents", "schema", "_schemas")
+_PASSING = ("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas")
+_SERVICE = ("service", "config", "documents", "storage", "health", "rooms")
 
 
 def forget():
     """Drop the passing rooms, umqtt with them; the next import loads them again."""
+    _drop(lambda room: room in _PASSING)
+
+
+def vacate():
+    """Drop everything that `service` does not need: the application has ended, a soft reset starts it again."""
+    _drop(lambda room: room not in _SERVICE)
+
+
+def _drop(goes):
     house = sys.modules["gridnode"]
-    for name in _PASSING:
-        if hasattr(house, name):
-            delattr(house, name)
     for name in list(sys.modules):
-        path = name.split(".") + [""]
-        if path[0] == "umqtt" or (path[0] == "gridnode" and path[1] in _PASSING):
+        path = name.split(".")
+        if path[0] == "umqtt" or (path[0] == "gridnode" and len(path) > 1 and goes(path[1])):
             del sys.modules[name]
+            if len(path) == 2 and hasattr(house, path[1]):
+                delattr(house, path[1])
     gc.collect()

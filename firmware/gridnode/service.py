@@ -11,14 +11,14 @@ import machine
 import os
 import sys
 
-from gridnode import config, documents, health, storage
+from gridnode import config, documents, health, rooms, storage
 
-_JUDGED = (config.NODE, config.PROFILE)
+_JUDGED = (config.NODE, config.PROFILE, config.CALIBRATION)
 _WDT_MS = 600000
 
 
 class Refusal(Exception):
-    """A call is refused: code and message."""
+    """A call is refused: code, message, and what else belongs to it."""
 
 
 def _service(function):
@@ -29,6 +29,8 @@ def _service(function):
             answer["ok"] = True
         except Refusal as e:
             answer = {"ok": False, "code": e.args[0], "message": e.args[1]}
+            if len(e.args) > 2:
+                answer.update(e.args[2])
         except Exception as e:  # noqa: BLE001 - the host must get an answer, whatever it is
             answer = {"ok": False, "code": "internal", "message": "%s: %s" % (type(e).__name__, e)}
         print(json.dumps(answer))
@@ -99,16 +101,25 @@ def install(files):
                 text = f.read()
             try:
                 document = documents.decode(text)
-                if path == config.NODE:
-                    profile = profile or documents.load(config.PROFILE)[0] or {}
-                    config.check_node(document, profile.get("row_s", 10))
-                else:
+                if path == config.PROFILE:
                     config.check_profile(document)
                     profile = document
-            except (config.ConfigError, storage.StorageError) as e:
+                    continue
+                profile = profile or documents.load(config.PROFILE)[0] or {}
+                if path == config.NODE:
+                    config.check_node(document, profile.get("row_s", 10))
+                else:
+                    _judge_calibration(document, profile)
+            except (ValueError, storage.StorageError) as e:
                 raise Refusal("invalid", "%s: %s" % (path, e))
     documents.install(list(files))
     return {"hashes": {path: _hash(path) for path in files}}
+
+
+def _judge_calibration(document, profile):
+    from gridnode.setup import calibration as judge
+
+    judge.check(document, binascii.hexlify(machine.unique_id()).decode(), profile.get("sku"))
 
 
 @_service
@@ -118,13 +129,20 @@ def discard(paths):
         storage.remove(path + ".new")
 
 
+def _refusing(work, *args):
+    """Call a function of the rooms for the technician; their refusals become ours."""
+    from gridnode.calibrating import Refused
+
+    try:
+        return work(*args)
+    except Refused as e:
+        raise Refusal(e.code, e.message, e.details)
+
+
 def _attend(work, *args):
     from gridnode.setup import attend
 
-    try:
-        return getattr(attend, work)(*args)
-    except attend.Refused as e:
-        raise Refusal("meter", str(e))
+    return _refusing(getattr(attend, work), *args)
 
 
 @_service
@@ -146,6 +164,14 @@ def command(meter, order, value=None):
 
 
 @_service
+def calibration(order, request=None):
+    """An order of a calibration session, see calibrating.serial; `calibrating` and what it needs stay loaded."""
+    from gridnode.calibrating import serial
+
+    return _refusing(serial.handle, order, request or {})
+
+
+@_service
 def restart():
     """Reset the node; the answer is the last thing it says."""
     print('{"ok": true}')
@@ -156,3 +182,4 @@ def restart():
 
 
 documents.make_dirs()  # the host stages files before the application has ever run
+rooms.vacate()

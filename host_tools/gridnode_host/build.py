@@ -2,8 +2,8 @@
 
 An image holds ``main.mpy``, ``gridnode/`` and ``umqtt/``. Beside the sources it gets
 
-* ``gridnode/_schemas``: the config and profile schemas as minified JSON text, so that the node
-  judges a document by the very schema that the host uses;
+* ``gridnode/_schemas``: the schemas of config, profile and calibration as minified JSON text, so
+  that the node judges a document by the very schema that the host uses;
 * ``<name>_plain`` for each module with a viper function: the same source without the decorator,
   for chips and releases that have no native code emitter.
 
@@ -197,8 +197,8 @@ def minify_schema(schema: Any) -> Any:
 
 
 def _schemas() -> Module:
-    lines = ['"""Schemas of config and profile as JSON text."""']
-    for name in ("config", "profile"):
+    lines = ['"""Schemas of config, profile and calibration as JSON text."""']
+    for name in ("config", "profile", "calibration"):
         text = json.dumps(minify_schema(resources.schema(name)), separators=(",", ":"))
         lines.append(f"{name.upper()} = {text!r}")
     return Module("gridnode/_schemas", "\n".join(lines).encode())

@@ -26,6 +26,7 @@ SPI = {
     "current": [{"ratio": 2000, "burden_ohm": 10}],
 }
 PROFILE = {"nominal": {"voltage": 230, "frequency": 50}, "rating": {"current": 16}}
+APPLIED = {"gain", "phase", "power", "offset", "noise"}
 
 
 async def pass_time(ms):
@@ -173,10 +174,10 @@ def block(chip, m, ms=1000):
     return asyncio.run(m.block())
 
 
-def running(spec=I2C, profile=PROFILE):
+def running(spec=I2C, profile=PROFILE, stored=None, applied=APPLIED):
     chip = Chip()
     m = ade.Meter(spec, profile, Machine(chip), chip)
-    assert set(m.start(calibration.correction(spec))) == {"gain", "phase"}
+    assert set(m.start(calibration.correction(spec, stored))) == applied
     assert chip.accesses == 0
     settle(chip, m)
     return chip, m
@@ -297,7 +298,7 @@ def test_scale_of_a_known_board():
     full_v, full_i = 9032007 / 26000, 9032007 / 100000
     near(4862401 / (full_v * full_i) / 154, 1.0, 0.01)
     spec = dict(SPI, voltage=[{"mv_per_v": 353.55339 / full_v}], current=[{"shunt_mohm": 353.55339 / full_i}])
-    _, units, _, _ = setup.registers(spec, PROFILE, calibration.correction(spec))
+    units = setup.registers(spec, PROFILE, calibration.correction(spec))[1]
     near(units[0] * 26000, 1, 1e-5)
     near(units[2][0] * 100000, 1, 1e-5)
     # One count of energy is 23.50 counts of power for a second.
@@ -324,14 +325,14 @@ def test_configuration():
     chip, m = running(SPI)
     assert m.phases == 1 and chip.registers[0x008] == 0 and 0x009 not in chip.registers
     spec = dict(I2C, pga=16)
-    _, _, _, warnings = setup.registers(spec, PROFILE, calibration.correction(spec))
+    warnings = setup.registers(spec, PROFILE, calibration.correction(spec))[-1]
     assert warnings == ("over_current at 120 % lies beyond the converter and is never flagged",), warnings
 
 
 def test_gains_make_both_currents_count_alike():
     entry = {"voltage": [{"gain": 1.02}], "current": [{"gain": 0.98}, {"gain": 1.9}]}
-    correction = calibration.correction(I2C, {"version": 1, "meters": {"main": entry}})
-    table, units, _, _ = setup.registers(I2C, PROFILE, correction)
+    correction = calibration.correction(I2C, {"version": 2, "meters": {"main": entry}})
+    table, units = setup.registers(I2C, PROFILE, correction)[:2]
     chip = {table[k]: table[k + 1] for k in range(0, len(table), 2)}
     near(chip[0x280], 0.98 * 0x400000, 2)
     assert chip[0x28C] == 0x600000, "1.9 is beyond the register"
@@ -340,6 +341,136 @@ def test_gains_make_both_currents_count_alike():
     near(units[0], 353.55339 / 9032007 * 1.02, 1e-9)
     near(units[4][0], 1e6 * 353.55339 * 1.02 * 353.55339 / 16 / 206900, 2)
     assert 0x281 not in chip and 0x28D not in chip
+
+
+def stored(**entry):
+    return {"version": 2, "meters": {"main": entry}}
+
+
+TRIMS = (0x282, 0x283, 0x286, 0x289, 0x28A, 0x28E, 0x28F, 0x292, 0x295, 0x296)  # gains, noise, offsets of A and B
+CLEAR = [0x400000, 0x400000, 0, 0, 0] * 2
+FULL_W = 353.55339 * 353.55339 / 16  # of the plug
+STEP_W = FULL_W / 4862401 / 512
+STEP_A = 353.55339 / 16 / 9032007
+
+
+def written(chip):
+    """What stands in the registers of power and noise, and was written there."""
+    log = dict(chip.log)
+    assert all(chip.registers[x] == log[x] for x in TRIMS)
+    return [log[x] for x in TRIMS]
+
+
+def signed(value):
+    return ade.signed(value, 24)
+
+
+def test_powers_and_noise_are_put_right_by_the_chip():
+    power = [{"gain": 1.25, "offset_w": 3.0, "offset_var": -2.0, "at_v": 230}]
+    power.append({"gain": 0.875, "offset_w": -1.5, "at_v": 230})
+    entry = stored(power=power, current=[{"noise_a": 0.05}, {"noise_a": 0.02}])
+    chip, m = running(stored=entry)
+    got = written(chip)
+    assert got[:2] == [0x500000] * 2 and got[5:7] == [0x380000] * 2, got
+    # Of full scale, 7812.5 W, a step is 1 / 4862401 / 512; noise in units of 4096 squares.
+    near(signed(got[3]), -3.0 / STEP_W, 1)
+    near(signed(got[4]), 2.0 / STEP_W, 1)
+    near(signed(got[8]), 1.5 / STEP_W, 1)
+    assert got[9] == 0 and 0 < got[4] < 0x800000 < got[3]
+    near(signed(got[2]), -((0.05 / STEP_A) ** 2) / 4096, 1)
+    near(signed(got[7]), -((0.02 / STEP_A) ** 2) / 4096, 1)
+    load(chip)
+    assert block(chip, m).metered == r.PER_PHASE and m.phase_left is False
+
+
+def test_bytes_of_the_power_registers():
+    power = [{"offset_w": 5000 * STEP_W, "offset_var": -STEP_W, "at_v": 230}]
+    c = calibration.correction(SPI, stored(power=power))
+    chip, applied = setup.trims(c, [FULL_W / 206900], [STEP_A], True)
+    assert chip == [0x282, 0x400000, 0x283, 0x400000, 0x286, 0, 0x289, 0x1000000 - 5000, 0x28A, 1], chip
+    for register, value, data in ((0x289, chip[7], b"\xff\xec\x78"), (0x28A, chip[9], b"\x00\x00\x01")):
+        wire = Wire(data)
+        ade.SpiBus(wire, wire).write(register, value)
+        assert wire.sent == bytes((register >> 8, register & 0xFF, 0)) + data, wire.sent
+        ade.I2cBus(wire, 0x38).write(register, value)
+        assert wire.sent == (0x38, register, data, 16)
+
+
+def test_an_1118s_offset_example():
+    """2.273 % more than 0.0195556 Hz behind a divider of 0x2963: the note writes 0xFF233B, with its clock rounded."""
+    per_s = 0.02273 * 0.0195556 * 0x2963  # counts of energy
+    c = calibration.correction(SPI, stored(power=[{"offset_w": per_s, "at_v": 220}]))
+    chip, _ = setup.trims(c, [1.0], [1.0], True)
+    near(signed(chip[7]) / signed(0xFF233B), 1, 0.003)
+    # A current that reads 17250 where 17000 are expected wants 0xFFF7D6.
+    noise = math.sqrt(17250 * 17250 - 17000 * 17000)
+    c = calibration.correction(SPI, stored(current=[{"noise_a": noise}]))
+    chip, _ = setup.trims(c, [1.0], [1.0], True)
+    near(chip[5], 0xFFF7D6, 1)
+
+
+def test_what_another_calibration_has_left_is_taken_away():
+    """The chip keeps its registers over a restart of the node: all of them are written, whatever they must be."""
+    chip = Chip()
+    chip.registers.update(dict.fromkeys(TRIMS, 0x123456))
+    m = ade.Meter(I2C, PROFILE, Machine(chip), chip)
+    m.start(calibration.correction(I2C))
+    settle(chip, m)
+    assert written(chip) == CLEAR
+
+
+def test_offsets_of_the_chip_end_somewhere():
+    most = 8388607 * STEP_W
+    for part, entry in (
+        ("offset", {"power": [{"offset_w": 0.5, "at_v": 230}, {"offset_w": 1.001 * most, "at_v": 230}]}),
+        ("offset", {"power": [{"offset_var": -1.001 * most, "at_v": 230}]}),
+        ("offset", {"power": [{"offset_w": 1e30, "at_v": 230}]}),
+        ("noise", {"current": [{"noise_a": 0.1}, {"noise_a": 0.46}]}),
+        ("noise", {"current": [{"noise_a": 10000}]}),
+    ):
+        # All currents or none: no wrap, and no current with half of it.
+        chip, _ = running(stored=stored(**entry), applied=APPLIED - {part})
+        assert written(chip) == CLEAR, (part, entry, written(chip))
+    power = [{"offset_w": 0.999 * most, "at_v": 230}, {"offset_var": -0.999 * most, "at_v": 230}]
+    chip, _ = running(stored=stored(power=power))
+    near(signed(written(chip)[3]) / -8380218, 1, 1e-5)
+    near(signed(written(chip)[9]) / 8380218, 1, 1e-5)
+    chip, _ = running(stored=stored(current=[{"noise_a": 0.45}]))
+    near(signed(written(chip)[2]) / (-((0.45 / STEP_A) ** 2) / 4096), 1, 1e-5)
+
+
+def test_what_the_software_must_do_before_an_offset_keeps_it_there():
+    power = [{"gain": 1.51, "offset_w": 1.0, "at_v": 230}]
+    c = calibration.correction(I2C, stored(power=power, current=[{"noise_a": 0.01}]))
+    chip, applied = setup.trims(c, [FULL_W / 206900], [STEP_A], True)
+    assert applied == ("noise",) and chip[1] == chip[3] == 0x400000 and chip[7] == chip[9] == 0 != chip[5]
+    c = calibration.correction(I2C, stored(power=[{"gain": 1.5, "offset_w": 1.0, "at_v": 230}]))
+    chip, applied = setup.trims(c, [FULL_W / 206900], [STEP_A], False)  # a lead is not all taken off
+    assert applied == ("power", "noise") and chip[1] == 0x600000 and chip[7] == 0
+
+
+def test_units_of_the_offsets_follow_the_gains():
+    """A gain of a current makes its counts worth less or more, and its offsets with them."""
+    entry = stored(
+        voltage=[{"gain": 1.02}],
+        current=[{"gain": 0.98}, {"gain": 1.9, "noise_a": 0.05}],
+        power=[{"offset_w": 2.0, "at_v": 230}] * 2,
+    )
+    chip, _ = running(stored=entry)
+    got = written(chip)
+    near(signed(got[3]), -2.0 / (STEP_W * 1.02), 1)
+    near(signed(got[8]), -2.0 / (STEP_W * 1.02 * 1.9 / 1.5), 1)
+    near(signed(got[7]), -((0.05 / (STEP_A * 1.9 / 1.5)) ** 2) / 4096, 1)
+
+
+def test_an_outlet_is_what_it_is_wired_to():
+    m = ade.Meter(dict(I2C, order=[2, 1]), PROFILE, Machine(Chip()), Chip())
+    try:
+        m.start(calibration.correction(I2C))
+    except ValueError as e:
+        assert "cannot be exchanged" in str(e)
+        return
+    raise AssertionError("no refusal")
 
 
 def test_front_ends_that_cannot_be_are_refused():
@@ -390,8 +521,8 @@ def test_one_current_over_spi():
 
 def test_lead_beyond_the_register_is_rotated():
     spec = dict(SPI, current=[{"ratio": 2000, "burden_ohm": 10, "phase_deg": 9.0}])
-    chip, m = running(spec)
-    assert chip.registers[0x108] == 383
+    chip, m = running(spec, applied=APPLIED - {"offset"})
+    assert chip.registers[0x108] == 383 and m.phase_left
     load(chip, lag=0)
     x = block(chip, m)
     left = 9 - 383 * 360 * 50 / 895000

@@ -171,7 +171,7 @@ def test_bias_of_a_single_input_is_taken_off():
 
 
 def test_gain_of_the_calibration():
-    stored = {"version": 1, "meters": {"main": {"current": [{"gain": 1.02}]}}}
+    stored = {"version": 2, "meters": {"main": {"current": [{"gain": 1.02}]}}}
     chip, meter = running(CLAMP, wave(10), stored)
     assert abs(block(meter).at[0]["current"] - 10.2) < 0.01
 

@@ -18,6 +18,7 @@ SPEC = {
     "current": [{"ratio": 2000, "burden_ohm": 4.8, "phase_deg": 0.5}] * 3,
 }
 PROFILE = {"nominal": {"voltage": 230, "frequency": 50}, "rating": {"current": 200}}
+APPLIED = ("gain", "phase", "power", "offset")
 
 
 class Bus:
@@ -34,6 +35,7 @@ class Bus:
         self.fail_after = None  # from this access on all answers are ones
         self.frozen = False  # the last digits of phase C do not move
         self.resets = 0
+        self.written = []  # frames
         self.reset()
 
     def reset(self):
@@ -61,6 +63,7 @@ class Bus:
                 self.registers[address] = 0
             self.last = value
         else:
+            self.written.append(bytes(out))
             value = self.last = out[2] << 8 | out[3]
             if address == 0x70:
                 self.reset()
@@ -103,11 +106,11 @@ def block(bus, m, ms=320):
     return asyncio.run(m.block())
 
 
-def running(spec=SPEC):
+def running(spec=SPEC, stored=None, applied=APPLIED):
     bus = Bus()
     m = atm.Meter(spec, PROFILE, Machine(bus), bus)
     assert bus.accesses == 0
-    assert set(m.start(calibration.correction(spec))) == {"gain", "phase"}
+    assert set(m.start(calibration.correction(spec, stored))) == set(applied)
     assert bus.accesses == 0
     settle(bus, m)
     return bus, m
@@ -200,7 +203,7 @@ def test_thresholds_of_different_gains():
 
 
 def configuration(spec, profile=PROFILE):
-    table, leads, warnings = setup.registers(spec, profile, calibration.correction(spec))
+    table, leads, _, _, warnings = setup.registers(spec, profile, calibration.correction(spec))
     return {table[k]: table[k + 1] for k in range(0, len(table), 2)}, leads, warnings
 
 
@@ -220,6 +223,98 @@ def test_configuration():
     chip, _, _ = configuration(dict(SPEC, pga=2, current_scale=2), profile)
     assert chip[0x33] == 0x1087 and chip[0x34] == 0x15 and chip[0x0C] == 5700 and chip[0x0D] == 6300
     assert chip[0x08] == setup.threshold(90 * 230, u) and chip[0x09] == setup.threshold(5 * 230, u)
+
+
+def stored(**entry):
+    return {"version": 2, "meters": {"main": entry}}
+
+
+def power_frames(bus):
+    """What was written to the registers of power and the map of the inputs, in the order of the addresses."""
+    places = [0x01] + [x for x in range(0x41, 0x57) if x not in (0x48, 0x4A, 0x4C)]
+    return sorted([x for x in set(bus.written) if x[0] == 0 and x[1] in places])
+
+
+def test_powers_are_put_right_by_the_chip():
+    # A step of an offset is 0.00032 W of the chip, here 0.00128 W; the gain is in 2^-15 of what it adds.
+    power = [{"gain": 1.25, "offset_w": 1.28, "offset_var": -0.64, "at_v": 230}, {"gain": 0.875}]
+    power.append({"offset_w": -41.9328, "offset_var": 41.9328, "at_v": 230})
+    bus, m = running(SPEC, stored(power=power))
+    assert m.phase_left is False and power_frames(bus) == [
+        b"\x00\x41\xfc\x18",  # -1000 steps of P
+        b"\x00\x42\x01\xf4",  # 500 of Q
+        b"\x00\x45\x7f\xf8",  # 32760, all but the end of the register
+        b"\x00\x46\x80\x08",
+        b"\x00\x47\x20\x00",
+        b"\x00\x49\xf0\x00",
+        b"\x00\x51\xfc\x18",  # the fundamental's, or the harmonic power would have what is taken off
+        b"\x00\x53\x7f\xf8",
+    ], power_frames(bus)
+    fill(bus)
+    assert block(bus, m).metered == r.PER_PHASE
+    # Nothing of it in the voltage's and the current's offset registers, nor without a calibration.
+    assert not [x for x in bus.written if x[1] in (0x63, 0x64, 0x67, 0x68, 0x6B, 0x6C)]
+    bus, _ = running()
+    assert power_frames(bus) == []
+
+
+def test_the_example_of_the_application_note():
+    # An energy error of -13.78 % at PF 1 wants 1475H (4.2.7).
+    chip, applied = setup.power([(1 / (1 - 0.1378), 0.0, 0.0)], 1, 1, True)
+    assert chip == [0x47, 0x1475] and applied == ("power", "offset"), chip
+
+
+def test_offsets_that_do_not_fit_are_left_to_the_software():
+    at = 230
+    for name, value in (("w", 41.95), ("w", -41.95), ("var", 41.95), ("var", -1e4), ("w", 3e38)):
+        power = [{}, {"offset_" + name: value, "at_v": at, "gain": 1.01}, {"offset_w": 1.0, "at_v": at}]
+        bus, _ = running(SPEC, stored(power=power), ("gain", "phase", "power"))
+        # All phases or none: no wrap, and no phase with half of it.
+        assert power_frames(bus) == [b"\x00\x49\x01\x48"], power_frames(bus)
+    # One that the software must rotate first, too.
+    spec = dict(SPEC, current=[SPEC["current"][0], dict(SPEC["current"][0], phase_deg=2.5), SPEC["current"][0]])
+    bus, m = running(spec, stored(power=[{"offset_w": 1.0, "at_v": at}]), ("gain", "phase", "power"))
+    assert power_frames(bus) == [] and m.phase_left
+
+
+def test_gains_that_do_not_fit_are_left_to_the_software():
+    for gain, applied in ((1.9999, True), (2.0, False), (0.001, True), (2.5, False)):
+        chip, got = setup.power([(gain, 1.0, 0.0)], 1, 1, True)
+        assert (("power", "offset") if applied else ()) == got
+        assert applied or not chip
+    assert setup.power([(1.9999, 0.0, 0.0)], 1, 1, True)[0] == [0x47, 0x7FFD]
+
+
+def test_the_scale_of_the_chips_watts():
+    spec = dict(SPEC, voltage_scale=50, current_scale=16, voltage=[{"mv_per_v": 0.012}])
+    spec["current"] = [{"ratio": 600, "burden_ohm": 0.4}]
+    profile = {"nominal": {"voltage": 24000, "frequency": 50}, "rating": {"current": 600}}
+    c = calibration.correction(spec, stored(power=[{"offset_w": 256.0, "offset_var": 0.256, "at_v": 24000}]))
+    table = setup.registers(spec, profile, c)[0]
+    chip = {table[k]: table[k + 1] for k in range(0, len(table), 2)}
+    assert chip[0x41] == 0x10000 - 1000 and chip[0x42] == 0x10000 - 1 and 0x43 not in chip and 0x47 not in chip
+
+
+def test_inputs_of_the_phases():
+    for order, value in (([2, 1, 3], 0x0201), ([3, 1, 2], 0x0102), ([2, 3, 1], 0x0021), ([1, 2, 3], 0x0210)):
+        assert setup.current_map(order) == value
+        bus, _ = running(dict(SPEC, order=order))
+        assert power_frames(bus) == [b"\x00\x01" + bytes((value >> 8, value & 0xFF))]
+        assert not [x for x in bus.written if x[:2] == b"\x00\x02"], "the voltages stay"
+    assert setup.current_map([2, 1]) == 0x0201
+
+
+def test_gains_and_leads_go_with_the_inputs():
+    spec = {"driver": "atm90e32", "current": [dict(SPEC["current"][0], burden_ohm=4.8 + 0.2 * k) for k in range(3)]}
+    spec = dict(SPEC, **spec)
+    document = stored(order=[3, 1, 2], current=[{"gain": 1.01}, {"phase_deg": 1.0}])
+    calibration.install({"nominal": {}, "meters": [spec]}, document)
+    table = setup.registers(spec, PROFILE, calibration.correction(spec, document))[0]
+    chip = {table[k]: table[k + 1] for k in range(0, len(table), 2)}
+    design = 1000 * 720 / 2.8284271 / (1000 / 2000 * 4)
+    for address, want in ((0x62, design / 5.2), (0x66, 1.01 * design / 4.8), (0x6A, design / 5.0)):
+        assert abs(chip[address] - want) < 1, (address, chip[address], want)
+    assert chip[0x01] == 0x0102 and chip[0x4C] == setup.phi(1.0, 50)[0] and chip[0x48] == setup.phi(0.5, 50)[0]
 
 
 def test_medium_voltage_is_scaled():
@@ -306,7 +401,8 @@ def test_no_angle_without_a_current_and_no_frequency_without_a_voltage():
 
 def test_what_the_phase_register_cannot_do_is_rotated():
     spec = dict(SPEC, current=[{"ratio": 2000, "burden_ohm": 4.8, "phase_deg": 4.0}] * 3)
-    bus, m = running(spec)
+    bus, m = running(spec, None, ("gain", "phase", "power"))
+    assert m.phase_left
     fill(bus)
     p = 1000000
     bus.registers[0xF8] = 5000

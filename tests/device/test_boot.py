@@ -83,7 +83,7 @@ def meter(name, failure=None):
         turns.append(1)
         return Part(events=()), ()
 
-    watched = Part(id=name, period_ms=200, reading=Part(quality={}), problem="")
+    watched = Part(id=name, period_ms=200, reading=Part(quality={}), problem="", names=())
     return Part(meter=watched, block=block, turned=lambda block: (), turns=turns)
 
 

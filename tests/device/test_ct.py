@@ -246,9 +246,61 @@ def test_ticks_wrap():
 def test_gains_are_applied_by_the_meter():
     mains = Mains(200, 10)
     m = ct.Meter(SPEC, PROFILE, mains, mains)
-    stored = {"version": 1, "meters": {"main": {"voltage": [{"gain": 1.15}], "current": [{"gain": 0.9}]}}}
+    stored = {"version": 2, "meters": {"main": {"voltage": [{"gain": 1.15}], "current": [{"gain": 0.9}]}}}
     m.start(calibration.correction(SPEC, stored))
     in_phase(mean(m, 2), 230, 9, 0)
+
+
+def test_a_wrong_rotation_is_flagged():
+    for voltages, apart, wrong in (
+        (3, 120, False),
+        (3, -120, True),
+        (2, 120, False),
+        (2, 240, True),
+        (2, 180, False),  # a split phase has none
+        (3, 0, False),
+        (1, -120, False),
+    ):
+        m = meter(Mains([230, 225, 235], 10, hertz=50.7, apart=apart), channels(voltages, 3))
+        for _ in range(3):
+            assert block(m).flags == (("sequence",) if wrong else ()), (voltages, apart)
+    # Two inputs exchanged, at the lowest and the highest voltage of normal service.
+    spec = channels(3, 3)
+    spec["voltage"] = [spec["voltage"][k] for k in (0, 2, 1)]
+    for volts in (195, 265):
+        m = meter(Mains(volts, 10), spec)
+        assert block(m).flags == ("sequence",) and block(m).flags == ("sequence",)
+
+
+def test_a_lost_voltage_is_no_rotation():
+    for lost in (0, 1):
+        mains = Mains([230, 225, 235], 10, apart=-120)
+        m = meter(mains, channels(3, 3))
+        assert block(m).flags == ("sequence",)
+        mains.volts[lost] = 0.0
+        block(m)
+        assert block(m).flags == () and block(m).flags == ()
+        mains.volts[lost] = 230.0
+        block(m)
+        assert block(m).flags == ("sequence",)
+
+
+def test_clamps_are_put_on_the_phases_that_they_sense():
+    spec = channels(3, 3)
+    spec["current"] = [spec["current"][k] for k in (1, 0, 2)]  # those of the first two inputs are exchanged
+    x = window(meter(Mains(230, [10, 20, 40], 30), spec), 2)
+    in_phase(x.at[1], 230, 20, 150)
+    entry = {"order": [2, 1, 3], "current": [{"gain": 0.9}, {"phase_deg": 10.0}]}
+    stored = {"version": 2, "meters": {"main": entry}}
+    profile = dict(PROFILE, nominal=dict(PROFILE["nominal"]), meters=[spec])
+    calibration.install(profile, stored)
+    mains = Mains(230, [10, 20, 40], 30)
+    m = ct.Meter(spec, profile, mains, mains)
+    m.start(calibration.correction(spec, stored, 3))
+    x = window(m, 2)
+    in_phase(x.at[1], 230, 10, 40)
+    in_phase(x.at[2], 230, 18, 30)
+    in_phase(x.at[3], 230, 40, 30)
 
 
 def test_supply_events():

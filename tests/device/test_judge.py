@@ -140,15 +140,15 @@ def test_totals_of_three_phases():
 
 def test_gains_and_phase_where_the_meter_applied_none():
     spec = {"id": "main", "voltage": [{}], "current": [{"phase_deg": 90.0}]}
-    c = calibration.correction(spec, {"version": 1, "meters": {"main": {"voltage": [{"gain": 1.1}]}}})
+    c = calibration.correction(spec, {"version": 2, "meters": {"main": {"voltage": [{"gain": 1.1}]}}})
     x = block(voltage=100.0, current=2.0, power=0.0, reactive_power=-200.0)
     c.correct(x)
     assert abs(x.at[0]["voltage"] - 110) < 1e-3 and abs(x.at[0]["power"] - 220) < 1e-2, x.at
-    short = {"version": 1, "meters": {"main": {"adc_table": [1, 2]}}}
-    wild = {"version": 1, "meters": {"main": {"voltage": [{"gain": 9}]}}}
-    for stored in ({"version": 2}, short, wild):
+    short = {"version": 2, "meters": {"main": {"adc_table": [1, 2]}}}
+    wild = {"version": 2, "meters": {"main": {"voltage": [{"gain": 9}]}}}
+    for stored in ({"version": 1, "meters": {}}, short, wild):
         try:
-            calibration.correction(spec, stored)
+            calibration.check(stored)
         except ValueError:
             continue
         raise AssertionError(stored)

@@ -40,7 +40,6 @@ _NO_LOAD = const(0x010000)  # of ACCMODE, channel A; that of B stands three bits
 _PERIOD_HZ = const(223750)
 _START_MS = const(100)
 _SETTLE_MS = const(250)  # RMS take 200
-_STEP_DEG = 0.025  # of the phase registers, at 60 Hz
 _RANGE_MS = const(40000)  # at full scale the energy registers run over after 40.5 s
 
 
@@ -170,14 +169,13 @@ class Meter(Polled):
         from gridnode.setup import ade7953, buses
 
         spec = self._spec
-        self._setup, units, self._leads, self.warnings = ade7953.registers(spec, self._profile, correction)
+        setup = ade7953.registers(spec, self._profile, correction)
+        self._setup, units, self._leads, whole, applied, self.warnings = setup
         self._volts, self._v_peak, self._amperes, self._i_peak, self._steps = units
         self._hertz = self._profile["nominal"]["frequency"]
         # What is left of a lead beyond the chip's range is missing in its counts too: then power is integrated.
-        self._metered = r.PER_PHASE
-        for lead, turned in self._leads:
-            if abs(lead - turned) > _STEP_DEG:
-                self._metered = 0
+        self.phase_left = not whole
+        self._metered = r.PER_PHASE if whole else 0
         self._least_v = self._profile["nominal"]["voltage"] / 20
         self._least_i = self._profile["rating"]["current"] / 1000
         if "i2c" in spec:
@@ -185,7 +183,7 @@ class Meter(Polled):
         else:
             self._bus = SpiBus(*buses.spi(self._machine, spec))
         self._spec = self._profile = self._machine = None  # all of it stands in the registers
-        return ("gain", "phase")
+        return applied
 
     # -- access
 

@@ -43,7 +43,6 @@ _SEQUENCE = const(0x0200)
 _POWER_ON_MS = const(40)
 _RESET_MS = const(6)
 _WINDOW_MS = const(340)  # 16 cycles at 47 Hz: the first values stand
-_STEP_DEG = 0.011  # of the phase registers, at 60 Hz
 _FULL_SCALE = const(0x7F00)  # of a peak register: the converter's limits read 4 * 2^13, whatever the gain
 _FULL_RMS = const(0xFFFF00)
 _LONGEST_MS = const(10000)  # between readings: at 65 A and 655 V the energy registers run over after 17 s
@@ -128,17 +127,16 @@ class Meter(Polled):
         """
         from gridnode.setup import atm90e32, buses
 
-        self._setup, self._leads, self.warnings = atm90e32.registers(self._spec, self._profile, correction)
+        setup = atm90e32.registers(self._spec, self._profile, correction)
+        self._setup, self._leads, whole, applied, self.warnings = setup
         self._hertz = self._profile["nominal"]["frequency"]
         # What is left of a lead beyond the chip's range is missing in its counts too: then power is integrated.
-        self._metered = r.PER_PHASE
-        for lead, turned in self._leads:
-            if abs(lead - turned) > _STEP_DEG:
-                self._metered = 0
+        self.phase_left = not whole
+        self._metered = r.PER_PHASE if whole else 0
         self._no_load = self._profile["rating"]["current"] / 1000
         self._spi, self._cs = buses.spi(self._machine, self._spec)
         self._spec = self._profile = self._machine = None  # all of it stands in the registers
-        return ("gain", "phase")
+        return applied
 
     # -- access
 

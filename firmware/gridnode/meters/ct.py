@@ -110,12 +110,14 @@ class Channel:
 class Meter:
     """CT front end of one profile entry. `machine` and `time` are passed in; nothing is read before `start`.
 
-    orders: how many harmonics it measures, the fundamental included.
+    orders: how many harmonics it measures, the fundamental included. Flag: `sequence` when the second of several
+    voltages leads the first, as it does with two phases exchanged; not where they are alike, opposite or lost.
     """
 
     names = ("voltage", "current", "power", "reactive_power", "thd_voltage", "thd_current", "frequency")
     counts_energy = True
     period_ms = 0  # a block lasts as long as its cycles
+    deadband = _DEADBAND  # 0: what is picked up without load shows
     problem = ""
     errors = 0
 
@@ -139,7 +141,8 @@ class Meter:
         bins = len(self._bins) // (len(spec["voltage"]) + len(spec["current"]))
         self._volts, self._amperes, reads = ct.channels(machine, spec, correction, self.orders, bins)
         self._calls = tuple([self._time.ticks_us] + reads)
-        self._table = ct.table(correction.adc_table, profile["board"]["adc"])
+        adc = profile["board"]["adc"]
+        self._table = ct.table(correction.adc_table or ct.fused(machine, spec, adc["mv_per_count"]), adc)
         correction.adc_table = None  # applied
         self._sine, self._weights = ct.sine(bins), ct.weights(bins, self.orders)
         self._parameters = ct.parameters(spec, profile, bins, self._table, self._volts, self._amperes)
@@ -204,6 +207,10 @@ class Meter:
             v = self._volts[min(k, len(self._volts) - 1)]
             i = self._amperes[k] if k < len(self._amperes) else None
             self._fill(at, v, i, n, spread, angle, surplus, slower)
+        if binned and len(self._volts) > 1:
+            a, b = self._volts[0], self._volts[1]
+            if a.im * b.re - a.re * b.im < -self._live:
+                reading.flags = ("sequence",)  # the second leads by some 15 to 165 degrees
         if good and not free:
             p[w.STEP] = round((good << 24) / n * (sets_us / span_us))
             p[w.GAP_US] = sets_us // n + _STALL_US
@@ -311,13 +318,13 @@ class Meter:
         """Values of one phase."""
         reading = self.reading
         values = reading.at[at]
-        floor = _DEADBAND * spread
+        floor = self.deadband * spread
         values["voltage"] = math.sqrt(v.square) if v.square > floor * v.scale * v.scale else 0.0
         values["thd_voltage"] = v.thd(spread)
         spoilt = ("voltage", "thd_voltage") if v.saturated else ()
         if i:
-            if i.square > floor * i.scale * i.scale:
-                values["current"] = math.sqrt(i.square)
+            if i.square > floor * i.scale * i.scale or not self.deadband:
+                values["current"] = math.sqrt(max(0.0, i.square))
                 values["power"], values["reactive_power"] = self._power(v, i, n, angle, surplus, slower)
             else:
                 values["current"] = values["power"] = values["reactive_power"] = 0.0

@@ -45,7 +45,7 @@ class Polled:
         self._set_up = self._last = self._good = time.ticks_ms()
 
     def start(self, correction):
-        """Take the correction; returns which of "adc", "gain" and "phase" the device itself applies."""
+        """Take the correction; returns which parts of it the device itself applies: see Correction.applied."""
         return ()
 
     async def configure(self):

@@ -3,6 +3,7 @@
 from array import array
 from micropython import const
 
+_MAP_I = const(0x01)
 _SAG_PEAK = const(0x05)
 _OV_TH = const(0x06)
 _ZX = const(0x07)
@@ -16,9 +17,15 @@ _PL_LOW = const(0x32)
 _MMODE0 = const(0x33)
 _MMODE1 = const(0x34)
 _START = const(0x35)  # P, Q, S start thresholds, then one phase's
+_POFFSET_A = const(0x41)  # then Q, those of the other phases two further each
+_PQGAIN_A = const(0x47)
 _PHI_A = const(0x48)
+_POFFSET_F = const(0x51)
 _UGAIN_A = const(0x61)
 _IGAIN_A = const(0x62)
+
+_STEP_DEG = 0.011  # of the phase registers, at 60 Hz
+_POWER_LSB = 0.00032  # W, var
 
 
 def threshold(value_lsb, gain):
@@ -62,16 +69,58 @@ def phi(lead_deg, hertz):
     return steps | (0x8000 if lead_deg < 0 else 0), steps * per_step * (1 if lead_deg > 0 else -1)
 
 
+def power(wanted, phases, unit, whole):
+    """(addresses and values, applied): the registers that hold a correction of power, those that are not 0.
+
+    wanted: (gain, W, var) per phase, what power is multiplied by and what is then taken off; unit: true W per W of
+    the chip; whole: the chip's delays leave nothing of the leads. Applied: "power", "offset" as far as the registers
+    reach for all phases; what they do not hold is left to the software, and so are offsets of a power that the
+    software has still to correct.
+
+    The datasheet does not say which acts first, gain or offset: what is read without load is too small for a percent
+    of it to matter. The harmonic power is P less that of the fundamental (datasheet, figure 8), and what a sensor picks
+    up is of the fundamental: both get the offset. PGainF, the further gain of the fundamental, stays 1.
+    The offset of the RMS current is added to it, while noise adds by its square (`Correction.noise`) and under load
+    all but vanishes: the register would be wrong by its whole amount there, so it stays 0.
+    """
+    lsb = _POWER_LSB * unit
+    wanted = [wanted[k] if k < len(wanted) else (1.0, 0.0, 0.0) for k in range(phases)]
+    if any(abs(gain - 1) * 32768 > 32767 for gain, _, _ in wanted):
+        return [], ()
+    chip = [(_PQGAIN_A + 2 * k, round((wanted[k][0] - 1) * 32768)) for k in range(phases)]
+    applied = ("power",)
+    if whole and all(abs(x) < 32767 * lsb for one in wanted for x in one[1:]):
+        for k, (_, w, var) in enumerate(wanted):
+            p = -round(w / lsb)
+            chip += ((_POFFSET_A + 2 * k, p), (_POFFSET_A + 2 * k + 1, -round(var / lsb)), (_POFFSET_F + k, p))
+        applied += ("offset",)
+    flat = []
+    for address, value in chip:
+        if value:
+            flat += (address, value & 0xFFFF)
+    return flat, applied
+
+
+def current_map(order):
+    """ChannelMapI: digit k is the input of phase k, counted from 0 here and from 1 in `order`."""
+    value = 0x0210
+    for k, number in enumerate(order):
+        value = value & ~(7 << 4 * k) | number - 1 << 4 * k
+    return value
+
+
 def registers(spec, profile, correction):
-    """(configuration, leads, warnings).
+    """(configuration, leads, whole, applied, warnings).
 
     The first is array('H') of address and value in turn; a lead is (degrees that the sensed current leads, that the
-    chip takes off), one per phase; a warning is a sentence on what the chip cannot flag here.
+    chip takes off), one per phase; whole: nothing is left of them; applied: what of the correction is in the
+    registers; a warning is a sentence on what the chip cannot flag here.
     Raises ValueError for gains beyond the chip's registers.
     """
     f = profile["nominal"]["frequency"]
     chip = []
     leads = []
+    whole = True
     gains_u = []
     gains_i = []
     for k in range(min(len(spec["voltage"]), len(spec["current"]))):
@@ -83,9 +132,15 @@ def registers(spec, profile, correction):
             raise ValueError("meter %s: gain of phase %d does not fit 16 bits" % (spec["id"], k + 1))
         steps, turned = phi(lead_i - lead_v, f)
         leads.append((lead_i - lead_v, turned))
+        whole = whole and abs(lead_i - lead_v - turned) <= _STEP_DEG
         gains_u.append(u)
         gains_i.append(c)
         chip += (_UGAIN_A + 4 * k, u, _IGAIN_A + 4 * k, c, _PHI_A + 2 * k, steps)
+    scale = spec.get("voltage_scale", 1) * spec.get("current_scale", 1)
+    powers, applied = power(correction.power, len(leads), scale, whole)
+    chip += powers
+    if "order" in spec:
+        chip += (_MAP_I, current_map(spec["order"]))
     events = profile.get("events", {})
     unit_u = profile["nominal"]["voltage"] / spec.get("voltage_scale", 1)  # 0.01 V in a percent
     unit_i = 10 * profile["rating"]["current"] / spec.get("current_scale", 1)  # mA in a percent
@@ -107,4 +162,4 @@ def registers(spec, profile, correction):
     # Start at 2.4 W in all and 0.24 W a phase: below, the chip counts nothing.
     for k in range(6):
         chip += (_START + k, 0x1D4C if k < 3 else 0x02EE)
-    return array("H", chip), leads, tuple(warnings)
+    return array("H", chip), leads, whole, ("gain", "phase") + applied, tuple(warnings)

@@ -2,39 +2,174 @@
 
 from array import array
 
+from gridnode import schema
 from gridnode.calibration import Correction
 
-VERSION = 1
+VERSION = 2
+
+_FIRST = {}  # what a channel has that was never calibrated
+_EXCHANGES = ("ct", "atm90e32")  # front ends that can take their current inputs in any order
+_PARTS = ("gain", "phase", "offset", "power", "noise")
 
 
-def correction(spec, stored=None):
-    """Correction of one meter: `spec` is its entry of the profile, `stored` the calibration file or None.
+def check(document, node=None, sku=None):
+    """Raise ValueError unless this is a valid calibration of this node; None: not compared."""
+    if document.get("version") != VERSION:
+        raise ValueError("calibration version %r, this firmware knows %d" % (document.get("version"), VERSION))
+    schema.check(schema.load("CALIBRATION"), document)
+    for name, own in (("node", node), ("sku", sku)):
+        other = document.get(name)
+        if own and other and other != own:
+            raise ValueError("it is the calibration of another %s, %s; this is %s" % (name, other, own))
+    for entry in document["meters"].values():
+        table = entry.get("adc_table")
+        if table and (table[128] < 1000000 or any(b < a for a, b in zip(table, table[1:]))):
+            raise ValueError("adc_table must be rising values in uV")
+        order = entry.get("order")
+        if order and sorted(order) != list(range(1, len(order) + 1)):
+            raise ValueError("order must name each input once")
+        for channel in entry.get("current", ()):
+            curve = channel.get("curve", ())
+            if any(b[0] <= a[0] for a, b in zip(curve, curve[1:])):
+                raise ValueError("the points of a curve must rise")
+            if any(a < 0 or not 0.5 <= gain <= 2 or abs(lead) > 15 for a, gain, lead in curve):
+                raise ValueError("a curve has points that cannot be")
+        for phase in entry.get("power", ()):
+            if "at_v" not in phase and ("offset_w" in phase or "offset_var" in phase):
+                raise ValueError("an offset needs its voltage, at_v")
 
-    Raises ValueError for a file of another version and for values that cannot be.
+
+def install(profile, stored):
+    """Write into a profile what was changed at its place: nominal values, ratios of clamps, which is on which phase.
+
+    Raises ValueError, with the profile as it was, for inputs that a front end cannot exchange.
     """
-    entry = {}
-    if stored is not None:
-        if stored.get("version") != VERSION:
-            raise ValueError("calibration version %r, this firmware knows %d" % (stored.get("version"), VERSION))
-        entry = stored.get("meters", {}).get(spec["id"], {})
+    if not stored:
+        return
+    for spec in profile["meters"]:
+        order = stored["meters"].get(spec["id"], _FIRST).get("order")
+        if order and spec["driver"] not in _EXCHANGES:
+            raise ValueError("meter %s: this front end cannot exchange its inputs" % spec["id"])
+        if order and len(order) != len(spec["current"]):
+            raise ValueError("meter %s: order names %d inputs of %d" % (spec["id"], len(order), len(spec["current"])))
+    profile["nominal"].update(stored.get("nominal", {}))
+    for spec in profile["meters"]:
+        entry = stored["meters"].get(spec["id"], {})
+        design = spec.get("current")
+        if not design:
+            continue
+        for channel, own in zip(design, entry.get("current", ())):
+            if "ratio" in own:
+                channel["ratio"] = own["ratio"]
+        order = entry.get("order")
+        if order:
+            spec["order"] = order
+            spec["current"] = [design[n - 1] for n in order]
+
+
+def correction(spec, stored=None, phases=1):
+    """Correction of one meter: `spec` is its entry of the installed profile, `stored` the calibration or None."""
+    entry = stored["meters"].get(spec["id"], _FIRST) if stored else _FIRST
     table = entry.get("adc_table")
-    if table is not None:
-        if len(table) != 129 or any(b < a for a, b in zip(table, table[1:])) or table[128] < 1000000:
-            raise ValueError("adc_table must be 129 rising values in uV")
-        table = array("i", table)
+    order = spec.get("order")
+    power = _ordered(entry.get("power"), order)
+    current = _ordered(entry.get("current"), order)
+    design_v, design_i = spec.get("voltage"), spec.get("current")
+    if not design_v and not design_i and entry:
+        design_v = design_i = [_FIRST] * phases  # a meter that comes adjusted
     return Correction(
-        table,
-        _channels(spec.get("voltage"), entry.get("voltage")),
-        _channels(spec.get("current"), entry.get("current")),
+        array("i", table) if table else None,
+        _channels(design_v, entry.get("voltage")),
+        _channels(design_i, current),
+        [(own.get("gain", 1.0), own.get("offset_w", 0.0), own.get("offset_var", 0.0)) for own in power],
+        [own.get("noise_a", 0.0) for own in current],
     )
+
+
+def put(meter, spec, stored=None, thermometer=None):
+    """Start a meter with its correction and return it; thermometer: Reading that has the temperature, or None.
+
+    Raises ValueError for what the meter cannot be set to.
+    """
+    c = correction(spec, stored, meter.phases)
+    c.applied = meter.start(c)
+    entry = stored["meters"].get(spec["id"], _FIRST) if stored else _FIRST
+    c.trim = _trim(meter, spec, entry, c, thermometer)
+    return c
+
+
+def applied_by(meter, correction):
+    """Where each part of a meter's correction is applied: {"gain": "registers", "samples" or "software", ..}.
+
+    The phase is "registers+software" where a chip's delays leave something of a lead.
+    """
+    left = getattr(meter, "phase_left", None)  # of a front end with registers
+    own = "samples" if left is None else "registers"
+    where = {part: own if part in correction.applied else "software" for part in _PARTS}
+    if left:
+        where["phase"] += "+software"
+    return where
+
+
+def thermometer(meters, k):
+    """Reading that tells the temperature at meter k: its own, else that of the first meter that measures it."""
+    for n in [k] + list(range(len(meters))):
+        if meters[n] and "temperature" in meters[n].names:
+            return meters[n].reading
+    return None
+
+
+def _ordered(channels, order):
+    channels = channels or []
+    if not order:
+        return channels
+    return [channels[n - 1] if n <= len(channels) else _FIRST for n in order]
 
 
 def _channels(design, stored):
     result = []
     for k, channel in enumerate(design or ()):
-        own = stored[k] if stored and k < len(stored) else {}
-        gain = own.get("gain", 1.0)
-        if not 0.5 <= gain <= 2.0:
-            raise ValueError("gain %r is not within 0.5..2" % gain)
-        result.append((gain, own.get("phase_deg", channel.get("phase_deg", 0.0))))
+        own = stored[k] if stored and k < len(stored) else _FIRST
+        result.append((own.get("gain", 1.0), own.get("phase_deg", channel.get("phase_deg", 0.0))))
     return result
+
+
+def _trim(meter, spec, entry, c, thermometer):
+    volts = entry.get("voltage", ())
+    currents = _ordered(entry.get("current"), spec.get("order"))
+    powers = _ordered(entry.get("power"), spec.get("order"))
+    phases = []
+    for k in range(meter.phases):
+        v = volts[min(k, len(volts) - 1)] if volts else _FIRST
+        i = currents[k] if k < len(currents) else _FIRST
+        p = powers[k] if k < len(powers) else _FIRST
+        design = spec.get("current", ())
+        phases.append(_phase(v, i, p, design[k] if k < len(design) else _FIRST, c.applied))
+    if not any(phases):
+        return None
+    from gridnode.trim import Trim
+
+    return Trim(phases, thermometer, entry.get("temperature"))
+
+
+def _phase(v, i, p, design, applied):
+    """Trim of a phase, None if it needs none."""
+    offset = None
+    if p.get("offset_w") or p.get("offset_var"):
+        offset = p.get("offset_w", 0.0), p.get("offset_var", 0.0), p["at_v"]
+    gain = 1.0 if "power" in applied else p.get("gain", 1.0)
+    noise = 0.0 if "noise" in applied else i.get("noise_a", 0.0)
+    points = i.get("curve")
+    if points is None:
+        lead = design.get("phase_deg", 0.0)
+        points = [(a, 1.0, deg - lead) for a, deg in design.get("phase_points", ())]
+    drift = v.get("ppm_per_k", 0.0) * 1e-6, i.get("ppm_per_k", 0.0) * 1e-6
+    if not (offset or noise or points or i.get("reversed") or gain != 1 or drift != (0.0, 0.0)):
+        return None
+    from gridnode.trim import Phase
+
+    flat = []
+    for point in points:
+        flat.extend(point)
+    held = "offset" in applied
+    return Phase(gain, offset, held, noise * noise, array("f", flat) if flat else None, drift, i.get("reversed", False))

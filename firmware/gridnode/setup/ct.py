@@ -8,6 +8,9 @@ from gridnode.meters import ct
 w = ct.w
 
 _UNITS = 4096  # of the linearised counts in a mV
+_PAIRS = 200  # of a count and its mV: more than a cycle
+_SWING = 300  # counts
+_TYPICAL = 0.01  # off the typical slope
 
 
 def table(adc_uv, adc):
@@ -15,6 +18,27 @@ def table(adc_uv, adc):
     if adc_uv:
         return array("i", (uv * 512 // 125 for uv in adc_uv))
     return array("i", (round(_UNITS * (adc["offset_mv"] + adc["mv_per_count"] * 32 * k)) for k in range(129)))
+
+
+def fused(machine, spec, typical):
+    """Linearisation in uV by what the chip itself makes of its counts, by the calibration that its maker has fused.
+
+    The chip tells whole mV, and counts and mV of different moments: so a line through many, on the voltage's swing. None
+    without such a swing, and for a chip that is typical (mV per count) within what this can tell.
+    """
+    adc = _adc(machine, spec["voltage"][0])
+    counts, uv = array("i", range(_PAIRS)), array("i", range(_PAIRS))
+    for k in range(_PAIRS):
+        before = adc.read()
+        uv[k] = adc.read_uv()
+        counts[k] = before + adc.read()  # twice the count at that moment
+    if max(counts) - min(counts) < 2 * _SWING:
+        return None
+    x, y = sum(counts) / _PAIRS, sum(uv) / _PAIRS
+    slope = sum([(a - x) * (b - y) for a, b in zip(counts, uv)]) / sum([(a - x) ** 2 for a in counts])
+    if abs(slope / (500 * typical) - 1) < _TYPICAL:
+        return None
+    return [int(y + slope * (64 * k - x)) for k in range(129)]
 
 
 def sine(bins):
@@ -39,11 +63,11 @@ def channels(machine, spec, correction, orders, bins):
         if k < len(spec["voltage"]):
             design = spec["voltage"][k]
             volts.append(_channel(len(reads), design["mv_per_v"], correction.voltage[k], orders, bins))
-            reads.append(_read(machine, design))
+            reads.append(_adc(machine, design).read)
         if k < len(spec["current"]):
             design = spec["current"][k]
             amperes.append(_channel(len(reads), _mv_per_a(design), correction.current[k], orders, bins))
-            reads.append(_read(machine, design))
+            reads.append(_adc(machine, design).read)
     return tuple(volts), tuple(amperes), reads
 
 
@@ -56,10 +80,10 @@ def _channel(place, mv_per_unit, correction, orders, bins):
     return ct.Channel(place, gain / (16 * mv_per_unit), math.radians(lead_deg), orders, bins)
 
 
-def _read(machine, design):
+def _adc(machine, design):
     adc = machine.ADC(machine.Pin(design["adc"]))
     adc.atten(machine.ADC.ATTN_11DB)
-    return adc.read
+    return adc
 
 
 def parameters(spec, profile, bins, lin, volts, amperes):
@@ -121,3 +145,25 @@ def spectrum(volts, amperes):
         i = amperes[k].squares if k < len(amperes) else None
         pairs.append((volts[min(k, len(volts) - 1)].squares, i))
     return [None] + pairs if len(pairs) > 1 else pairs
+
+
+def phasors(meter):
+    """Phasors of the orders 1, 2, .. of a meter's first voltage in its last block: [(re, im)], amplitudes in mV.
+
+    Empty where the block held no whole cycles of known phase.
+    """
+    _, good, free, _, _, _, _, binned = meter._results[:8]
+    out, v = meter._phasor, meter._volts[0]
+    if not (binned and good) or free:
+        return []
+    found = []
+    for k in range(meter.orders):
+        w.phasor(meter._bins, v.place, k + 1, meter._sine, out)
+        part = 8.0 * (binned * meter._weights[k] >> 14)
+        found.append((out[0] / part, out[1] / part))
+    return found
+
+
+def converter(meter):
+    """(table in uV, mean level in mV) that a meter's first voltage is measured with."""
+    return [x * 125 // 512 for x in meter._table], meter._parameters[meter._volts[0].words] / 4096

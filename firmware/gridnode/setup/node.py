@@ -4,13 +4,14 @@ What is unusable is said and left out: the node measures without a link, and lin
 """
 
 import time
+from binascii import hexlify
 
 from gridnode import clock, config, documents, rooms, shadow
 from gridnode.fault import Fault
 from gridnode.opening import desired
 from gridnode.reading import PHASE
 
-_BASE_BYTES = 1024  # of a report: the node, its configuration, verdict and reasons
+_BASE_BYTES = 1536  # of a report: the node, its configuration, verdict and reasons, the last calibration
 _HARMONIC_BYTES = 14  # per order of both spectra
 
 
@@ -33,6 +34,10 @@ def furnish(app):
         rooms.forget()
     _allot(app, document["thing"] if document else "")
     if settings:
+        from gridnode.calibrating import cloud
+
+        cloud.resume(app)
+        cloud = None
         desired.configure(app, settings)
         _link(app, document["thing"], settings)
 
@@ -46,12 +51,14 @@ def _document(app, name, check, use, without):
 
 
 def _wire(app, profile):
-    from gridnode.setup import pipeline
+    from gridnode.setup import calibration, pipeline
 
-    stored, problem = documents.load(config.CALIBRATION)
-    if problem:
-        action = "measure with the previous one" if stored else "measure with design values"
-        app.fault("calibration", "file", problem, action)
+    stored = _calibration(app, profile)
+    try:
+        calibration.install(profile, stored)
+    except ValueError as e:
+        app.fault("calibration", "refused", str(e), "measure with design values")
+        stored = None
     meters = []
     for spec in profile["meters"]:
         try:
@@ -64,7 +71,8 @@ def _wire(app, profile):
         for calibrated in (stored, None):
             if meters[k]:
                 try:
-                    way = pipeline.build(meters[k], spec, profile, calibrated, app.retained, k + 1, flat[k])
+                    warm = calibration.thermometer(meters, k)
+                    way = pipeline.build(meters[k], spec, profile, calibrated, app.retained, k + 1, flat[k], warm)
                     app.pipelines.append(way)
                     app.ledger = app.ledger or way.ledger
                     for sentence in getattr(meters[k], "warnings", ()):
@@ -72,6 +80,17 @@ def _wire(app, profile):
                     break
                 except (ValueError, KeyError, OSError) as e:
                     _refused(app, spec, e, calibrated)
+
+
+def _calibration(app, profile):
+    from gridnode.setup import calibration
+
+    node = hexlify(app.machine.unique_id()).decode()
+    stored, problem = documents.load(config.CALIBRATION, lambda d: calibration.check(d, node, profile["sku"]))
+    if problem:
+        action = "measure with the previous one" if stored else "measure with design values"
+        app.fault("calibration", "file", problem, action)
+    return stored
 
 
 def _refused(app, spec, error, calibrated=None):
@@ -88,7 +107,7 @@ def _allot(app, thing):
         size += (80 + _HARMONIC_BYTES * getattr(p.meter, "orders", 0)) * entries  # 80: the energies
         for name in p.row.names:
             size += (len(name) + 12) * (entries if name in PHASE else 1)
-    app.shadow = shadow.Shadow(thing, {"config": app.desired}, size)
+    app.shadow = shadow.Shadow(thing, {"config": app.desired, "calibrate": app.calibrate}, size)
     app.topic = b"dt/gridnode/%s/" % thing.encode()
 
 

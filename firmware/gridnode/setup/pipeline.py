@@ -34,13 +34,15 @@ def flat_names(profile, meters):
     ]
 
 
-def build(meter, spec, profile, stored, retained, record, flat):
+def build(meter, spec, profile, stored, retained, record, flat, thermometer=None):
     """The pipeline of a meter, its profile entry `spec`; flat: see `flat_names`.
 
-    stored: the calibration file or None; record: number of the meter's record in `retained`. Limits and extremes of
-    the profile hold for what stands flat. Raises ValueError for what the meter cannot be set to.
+    stored: the calibration or None, with the Reading that has the temperature; record: number of the meter's record in
+    `retained`. Limits and extremes of the profile hold for what stands flat. Raises ValueError for what the meter
+    cannot be set to.
     """
     phases = meter.phases
+    correction = calibration.put(meter, spec, stored, thermometer)
     ledger = None
     if meter.counts_energy or record == 1:  # the first one numbers the reports
         # What the wires can carry, with room for a swell: more is no energy but a fault.
@@ -53,6 +55,4 @@ def build(meter, spec, profile, stored, retained, record, flat):
     row = reading.Window(spec["id"], phases, meter.names, extremes)
     report = reading.Window(spec["id"], phases, meter.names, extremes)
     report.reading = row.reading
-    way = Pipeline(meter, calibration.correction(spec, stored), ledger, judge, row, report, flat)
-    way.start()
-    return way
+    return Pipeline(meter, correction, ledger, judge, row, report, flat)

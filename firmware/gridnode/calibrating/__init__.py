@@ -1,0 +1,23 @@
+"""Calibration by rules, on the node: measure in windows, refuse what does not hold, compute, prove, store.
+
+A room that is loaded for the work and unloaded afterwards. `serial` serves a technician, `cloud` the desired state;
+both drive the same `procedure`.
+"""
+
+
+class Refused(Exception):
+    """A step or command is refused: code and sentence, and for a condition its name, what was measured, the limit."""
+
+    def __init__(self, code, message, condition=None, measured=None, limit=None):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = {}
+        if condition:
+            self.details = {"condition": condition, "measured": measured, "limit": limit}
+
+
+def unmet(condition, sentence, measured, limit, unit=""):
+    """The refusal for a condition that does not hold; the sentence has a place for each of the two numbers."""
+    numbers = tuple(["%.4g%s" % (x, unit) for x in (measured, limit)])
+    return Refused("condition", sentence % numbers, condition, measured, limit)

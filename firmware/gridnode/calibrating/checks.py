@@ -1,0 +1,188 @@
+"""Self-checks that need no reference: what is wrong with the wiring or the zero, told with its evidence.
+
+Rules over the means of some readings. A load takes power (unless the place may export), and the current of its phase
+lags the voltage by an angle that loads have; a clamp on another phase is off by 120 degrees, a reversed one by 180.
+"""
+
+from gridnode.calibrating import compute
+
+CHECKS = ("ct_reversed", "ct_wrong_phase", "vt_ratio", "ct_ratio", "dead_input", "zero_drift", "sequence")
+
+_READINGS = 20
+_LAG = (-50.0, 75.0)  # degrees that loads have
+_CARRIES = 0.02  # of the rated current: enough for an angle
+_OTHERS = 0.05  # of it in the other phases: one without any is dead
+_DEAD = 0.001  # of it
+_RATIOS = ((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half"))
+_VOLTS = 0.25  # off nominal that no supply has for long
+_AMPERES = 1.5  # of the rated current, for all the time
+_IDLE = 0.002  # of the rated current: without load
+_ZERO = 0.0015  # of the rated apparent power that is read then
+_BIAS_MV = 80.0
+_ORDERS = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))}
+
+
+class Evidence:
+    """Means of readings of one meter; `full` when there are enough. profile: as installed."""
+
+    def __init__(self, meter, spec, profile):
+        self.meter = meter
+        self.full = False
+        self._spec = spec
+        self._profile = profile
+        self._count = 0
+        self._wrong_way = 0
+        self._sums = [{} for _ in meter.reading.at]
+
+    def add(self, reading):
+        """Take one corrected reading; one that has no value does not count."""
+        if self.full or reading.quality:
+            return
+        self._count += 1
+        self._wrong_way += "sequence" in reading.flags
+        for k, values in enumerate(reading.at):
+            sums = self._sums[k]
+            for name in ("voltage", "current", "power", "reactive_power"):
+                if values.get(name) is not None:
+                    sums[name] = sums.get(name, 0.0) + values[name]
+        self.full = self._count >= _READINGS
+
+    def suggestions(self):
+        """What is most likely wrong: [{check, meter, phase, evidence, command or None}]."""
+        means = []
+        for k in self.meter.reading.each():
+            means.append({name: x / max(1, self._count) for name, x in self._sums[k].items()})
+        found = examine(means, self._spec, self._profile, self._wrong_way > self._count // 2)
+        if getattr(self.meter, "orders", 0):
+            found += _bias(self.meter, self._spec)
+        for one in found:
+            one["meter"] = self.meter.id
+        return found
+
+
+def examine(means, spec, profile, wrong_way=False):
+    """Suggestions for the means of each phase; wrong_way: the rotation is V1, V3, V2."""
+    nominal, rating = profile["nominal"]["voltage"], profile["rating"]["current"]
+    load_only = profile.get("calibration", {}).get("load_only", False)
+    found = []
+    if wrong_way:
+        found.append(_one("sequence", 0, "the voltages turn L1, L3, L2: exchange two of them", None))
+    for n, values in enumerate(means):
+        found += _dead(n, means, nominal, rating)
+        found += _ratios(n, values, nominal, rating)
+        found += _zero(n, values, nominal, rating)
+    if not wrong_way:
+        found += _angles(means, spec, rating, load_only)
+    return found
+
+
+def _one(check, phase, evidence, command):
+    return {"check": check, "phase": phase, "evidence": evidence, "command": command}
+
+
+def _name(n, means):
+    return "L%d" % (n + 1) if len(means) > 1 else "the input"
+
+
+def _dead(n, means, nominal, rating):
+    found = []
+    for name, whole, least, others in (("voltage", nominal, 0.05, 0.5), ("current", rating, _DEAD, _OTHERS)):
+        value = means[n].get(name)
+        rest = [m[name] for k, m in enumerate(means) if k != n and m.get(name) is not None]
+        if value is not None and value < least * whole and rest and min(rest) > others * whole:
+            text = "%s reads %.3g where the others read %.4g: its %s input is dead" % (
+                _name(n, means), value, sum(rest) / len(rest), name)  # fmt: skip
+            found.append(_one("dead_input", n + 1, text, None))
+    return found
+
+
+def _ratios(n, values, nominal, rating):
+    v, i = values.get("voltage"), values.get("current")
+    found = []
+    if v and v > 0.05 * nominal and abs(v / nominal - 1) > _VOLTS:
+        near = [text for ratio, text in _RATIOS if abs(v / nominal / ratio - 1) < 0.06]
+        text = "%.4g V is %.3g times the nominal %.4g V" % (v, v / nominal, nominal)
+        found.append(_one("vt_ratio", n + 1, text + (", like " + near[0] if near else ""), None))
+    if i and i > _AMPERES * rating:
+        text = "%.4g A for all the time is %.3g times the rated %.4g A: compare the clamp's ratio"
+        found.append(_one("ct_ratio", n + 1, text % (i, i / rating, rating), None))
+    return found
+
+
+def _zero(n, values, nominal, rating):
+    i, p, q = values.get("current"), values.get("power"), values.get("reactive_power")
+    if i is None or p is None or i > _IDLE * rating:
+        return []
+    off = (p * p + (q or 0.0) ** 2) ** 0.5
+    if off < _ZERO * nominal * rating:
+        return []
+    return [_one("zero_drift", n + 1, "%.3g VA are read at %.3g A: calibrate the offset" % (off, i), None)]
+
+
+def _angles(means, spec, rating, load_only):
+    """Reversed clamps and clamps on another phase, by the pattern of the angles."""
+    if not load_only:
+        return []
+    lags = []
+    for values in means:
+        lag = compute.angle_of(values)
+        lags.append(lag if lag is not None and (values.get("current") or 0.0) > _CARRIES * rating else None)
+    n = len(means)
+    known = [lag for lag in lags if lag is not None]
+    if not known:
+        return []
+    apart = n > 1 and len(spec.get("voltage", ())) > 1 and None not in lags
+    best = None
+    for order in _ORDERS[n] if apart else (tuple(range(n)),):
+        for mask in range(1 << n):
+            if _fits(lags, order, mask):
+                changes = sum([a != k for k, a in enumerate(order)]) + _bits(mask)
+                if best is None or changes < best[0]:
+                    best = (changes, order, mask, True)
+                elif changes == best[0]:
+                    best = (changes, order, mask, False)
+    if best is None or not best[0] or not best[3]:
+        return []
+    _, order, mask, _ = best
+    told = ", ".join(["L%d %.0f deg" % (k + 1, lag) for k, lag in enumerate(lags) if lag is not None])
+    if n == 1:
+        told = "%.0f W at %.3g A" % (means[0]["power"], means[0]["current"])
+    found = []
+    if order != tuple(range(n)):
+        # order[k] is the phase whose current the clamp of phase k sees; wanted is the clamp of each phase.
+        wanted = [order.index(phase) + 1 for phase in range(n)]
+        on = ", ".join(["L%d" % (a + 1) for a in order])
+        text = "the currents lag %s: the clamps are on the phases %s" % (told, on)
+        found.append(_one("ct_wrong_phase", 0, text, {"command": "phase_swap", "value": wanted}))
+    for k in range(n):
+        if mask >> k & 1:
+            phase = order[k] + 1
+            text = "%s sees %s, which no load takes: the clamp looks the other way" % (_name(k, means), told)
+            found.append(_one("ct_reversed", phase, text, {"command": "ct_direction", "phase": phase, "value": -1}))
+    return found
+
+
+def _bits(mask):
+    return mask and (mask & 1) + _bits(mask >> 1)
+
+
+def _fits(lags, order, mask):
+    for k, lag in enumerate(lags):
+        if lag is None:
+            if mask >> k & 1:
+                return False
+            continue
+        true = compute.turn(lag - 120 * (order[k] - k) + (180 if mask >> k & 1 else 0))
+        if not _LAG[0] <= true <= _LAG[1]:
+            return False
+    return True
+
+
+def _bias(meter, spec):
+    from gridnode.setup import ct
+
+    _, level = ct.converter(meter)
+    design = spec["voltage"][0].get("bias_mv", 1650)
+    if abs(level - design) < _BIAS_MV:
+        return []
+    return [_one("zero_drift", 1, "the converter's mean is %.0f mV where the bias is %.0f mV" % (level, design), None)]
