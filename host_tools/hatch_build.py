@@ -1,4 +1,4 @@
-"""Build hook: a wheel carries the compiled images, the profiles, maps and schemas."""
+"""Build hook: a wheel carries the compiled images, the profiles, maps, sensors and schemas."""
 
 import sys
 from pathlib import Path

@@ -14,6 +14,7 @@ _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
+_FAREWELL_MS = const(10000)  # to tell the cloud that the node is calibrating
 _SOON_MS = const(60000)  # between two self-checks of a node that has just been started
 _NEW_MS = const(300000)
 _LOOK_MS = const(600000)
@@ -22,6 +23,8 @@ _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it 
 
 class App:
     """One node."""
+
+    REQUEST = "/data/calibrate.json"  # of the cloud's or of a self-check, and how it ended
 
     def __init__(self, machine, retained, boot):
         self.machine = machine
@@ -40,10 +43,10 @@ class App:
         self._row = None  # number of the row that is under way
         self._timed = False  # it is one of UTC
         self._due = False  # a report out of turn is wanted
-        self.calibrating = False  # a request of the cloud's is under way
+        self.site = None  # nominal V, rated A, whether it only takes power, what may be put right, voltages, their bias
         self.suggestions = {}  # of the self-checks -> looks in a row
+        self.calibrating = 0  # uptime since when the application has to end, for a request that was kept
         self._looked = 0  # uptime of the last look
-        self._running = []
         self._faulty = {}  # meters whose fault has been said
         self._events = []
         self._spent = {}  # task -> us that it has run since the last budget
@@ -121,37 +124,26 @@ class App:
         """Act on desired.calibrate: (True, its echo) or (False, why it is refused)."""
         from gridnode.calibrating import cloud
 
+        self.shadow.drop("calibrate")  # what stays in desired would be merged with the next request
         answer = cloud.take(self, patch)
         cloud = None
-        if not self.calibrating:
-            rooms.forget()
+        rooms.forget()
         return answer
 
-    def background(self, work):
-        """Run a coroutine beside the tasks; what it has loaded goes when it has ended."""
-        self._running = [task for task in self._running if not task.done()]
-        self._running.append(asyncio.create_task(self._passing(work)))
+    def _told(self):
+        """Whether the cloud has everything that it was to be told."""
+        return not (self.connection and self.connection.online and (self.shadow.dirty or self._due or self._token))
 
-    def _look(self):
-        """Begin a self-check."""
+    async def _look(self):
+        """One self-check, while the other tasks run."""
         try:
             from gridnode.calibrating import watch
-        except MemoryError:
-            rooms.forget()
-            return
-        self.background(watch.look(self))
 
-    async def _passing(self, work):
-        try:
-            await work
-        except Exception as e:  # noqa: BLE001 - one room must not take the others down
-            self._failed("background", e, "go on")
-        work = None
+            await watch.look(self)
+        except Exception as e:  # noqa: BLE001 - it must not take the others down
+            self.fault("self-check", "internal", "%s: %s" % (type(e).__name__, e), "leave it out")
+        watch = None
         rooms.forget()
-
-    def _failed(self, name, error, action):
-        self.fault(name, "internal", "%s: %s" % (type(error).__name__, error), action)
-        health.record_crash(error, clock.unix_time())
 
     def _event(self, event, ago_s=0, **fields):
         """Publish an event that began `ago_s` seconds ago; kept while there is no link, the oldest go first."""
@@ -163,8 +155,8 @@ class App:
     # -- tasks
 
     async def _measure(self, pipeline):
+        meter = pipeline.meter
         while True:
-            meter = pipeline.meter  # calibration may exchange it
             began = self.uptime.ms()
             block, changes = await pipeline.block()
             for change in changes:
@@ -312,7 +304,8 @@ class App:
             try:
                 await self._booked(name, task(*args))
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
-                self._failed(name, e, "start it again in 5 s")
+                self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
+                health.record_crash(e, clock.unix_time())
                 rooms.forget()
             self._seen[name] = self.uptime.ms()
             await asyncio.sleep_ms(_RESTART_MS)
@@ -323,8 +316,7 @@ class App:
         wdt.feed()
         self._furnish()
         names = ["report"]
-        running = self._running = []
-        running.append(asyncio.create_task(self._guarded("report", self._reports)))
+        running = [asyncio.create_task(self._guarded("report", self._reports))]
         for pipeline in self.pipelines:
             names.append(pipeline.meter.id)
             running.append(asyncio.create_task(self._guarded(pipeline.meter.id, self._measure, pipeline)))
@@ -338,15 +330,18 @@ class App:
                 if all(now - self._seen.get(name, 0) < _STALL_MS for name in names):
                     wdt.feed()
                 self.boot.alive(now)
-                if now - self._looked > (_SOON_MS if now < _NEW_MS else _LOOK_MS) and not self.calibrating:
+                if self.calibrating:
+                    if self._told() or now - self.calibrating > _FAREWELL_MS:
+                        return
+                elif now - self._looked > (_SOON_MS if now < _NEW_MS else _LOOK_MS):
                     self._looked = now
-                    self._look()
+                    await self._look()
                 if now - reminded > _REMIND_MS and not (self.pipelines and self.connection):
                     reminded = now
                     self.fault("config", "incomplete", "this node is not fully provisioned", "wait for provisioning")
                 await asyncio.sleep_ms(1000)
         finally:
-            for task in self._running:
+            for task in running:
                 task.cancel()
 
     def stop(self):
@@ -371,6 +366,23 @@ def _make():
     return App(machine, retained, boot.examine(machine, retained))
 
 
+def _reset(app, reason):
+    app.stop()
+    app.boot.announce(reason)
+    app.machine.reset()
+
+
+def _calibrate(app):
+    """Do what the cloud or a self-check has asked for before the last reset, and start anew."""
+    from gridnode.calibrating import cloud
+
+    if cloud.pending():
+        cloud.work()
+        _reset(app, "calibrated")
+    cloud = None
+    rooms.forget()
+
+
 def main():
     """Run the node until Ctrl-C; a failure of the application itself is recorded and ends in a reset."""
     app = _make()
@@ -382,7 +394,11 @@ def main():
         machine.WDT(timeout=600000).feed()
         time.sleep(300)
     try:
+        if storage.exists(app.REQUEST):
+            _calibrate(app)
         asyncio.run(app.run())
+        if app.calibrating:
+            _reset(app, "calibration")
     except KeyboardInterrupt:
         app.boot.announce("console")
         # The host gets ten minutes between two service calls before the node starts again by itself.

@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 def check_node(document, row_s=None):
     """Raise ConfigError unless this is a valid node.json."""
-    _check("CONFIG", document)
+    _check("config", document)
     network = document["network"]
     if network["kind"] == "wlan" and not network.get("ssid"):
         raise ConfigError("network.kind wlan needs network.ssid")
@@ -41,7 +41,7 @@ def interval_problem(document, row_s):
 
 def check_profile(document):
     """Raise ConfigError unless this is a valid profile.json."""
-    _check("PROFILE", document)
+    _check("profile", document)
     if not isinstance(document["board"], dict):
         raise ConfigError("board must be the board's data")
     console = document["board"].get("console", {})
@@ -100,7 +100,7 @@ class Config:
         try:
             if not isinstance(patch, dict):
                 raise ConfigError("config must be an object")
-            properties = schema.load("CONFIG")["properties"]
+            properties = schema.load("config")["properties"]
             for key in patch:
                 if not properties.get(key, {}).get("x-remote"):
                     raise ConfigError("%s cannot be changed from the cloud" % key)

@@ -17,7 +17,11 @@ def forget():
 
 
 def vacate():
-    """Drop everything that `service` does not need: the application has ended, a soft reset starts it again."""
+    """Drop everything that `service` does not need: the application has ended, a reset starts it again."""
+    loop = sys.modules.get("asyncio.core")
+    if loop:  # its tasks, and the one that ran last, hold the application
+        sys.modules["asyncio"].new_event_loop()
+        setattr(loop, "cur_task", None)  # noqa: B010 - the stubs do not know it
     _drop(lambda room: room not in _SERVICE)
 
 

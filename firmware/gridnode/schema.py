@@ -15,11 +15,10 @@ class SchemaError(ValueError):
 
 
 def load(name):
-    """Schema `name` ("CONFIG", "PROFILE") of this image; it is parsed on demand and not kept."""
-    from gridnode import _schemas
-
-    text = getattr(_schemas, name)
-    sys.modules.pop("gridnode._schemas", None)
+    """Schema `name` ("config", "profile", "calibration") of this image; it is parsed on demand and not kept."""
+    name = "gridnode._schemas." + name
+    text = __import__(name, None, None, ("TEXT",)).TEXT
+    del sys.modules[name]
     return json.loads(text)
 
 

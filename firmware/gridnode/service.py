@@ -15,15 +15,25 @@ from gridnode import config, documents, health, rooms, storage
 
 _JUDGED = (config.NODE, config.PROFILE, config.CALIBRATION)
 _WDT_MS = 600000
+_vacated = False
 
 
 class Refusal(Exception):
     """A call is refused: code, message, and what else belongs to it."""
 
 
+def _alone():
+    """With the first call: the application has ended, its rooms may go."""
+    global _vacated
+    if not _vacated:
+        _vacated = True
+        rooms.vacate()
+
+
 def _service(function):
     def call(*args, **kwargs):
         feed()
+        _alone()
         try:
             answer = function(*args, **kwargs) or {}
             answer["ok"] = True
@@ -117,7 +127,7 @@ def install(files):
 
 
 def _judge_calibration(document, profile):
-    from gridnode.setup import calibration as judge
+    from gridnode.setup import judge
 
     judge.check(document, binascii.hexlify(machine.unique_id()).decode(), profile.get("sku"))
 
@@ -182,4 +192,3 @@ def restart():
 
 
 documents.make_dirs()  # the host stages files before the application has ever run
-rooms.vacate()

@@ -167,6 +167,7 @@ class Shadow:
         # that deletes it; a dict for an object, its own number under _SELF.
         self.held = {}
         self.sets = {}  # name -> [value, number of the first update with it]
+        self._dropped = {}  # desired key -> number of the first update that takes it away
         self.seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
         self._scan = None
@@ -184,13 +185,17 @@ class Shadow:
         """
         self.sets[name] = [value, 0]
 
+    def drop(self, name):
+        """Take a key out of desired with every update until accepted: a command, which has been heard."""
+        self._dropped[name] = 0
+
     @property
     def dirty(self):
-        """True if `set` left something that no update has carried yet."""
+        """True if `set` or `drop` left something that no update has carried yet."""
         for name in self.sets:
             if not self.sets[name][1]:
                 return True
-        return False
+        return 0 in self._dropped.values()
 
     def begin(self):
         """Begin an update. It is written straight into the buffer: `put`, `open` and `close`, then `finish`."""
@@ -265,6 +270,12 @@ class Shadow:
             self._dump(entry[0])
         self.close()
         self.reported = self._text[len(_HEAD) - 1 : self._end]
+        for name in list(self._dropped):
+            number = self._dropped[name] = self._dropped[name] or self._number
+            if number <= self._accepted:
+                del self._dropped[name]
+            else:
+                self._write(b',"desired":{"%s":null}' % name.encode())
         self._write(('},"clientToken":"%s-%d"}' % (self._salt, self._number)).encode())
         return self._text[: self._end]
 

@@ -2,7 +2,7 @@
 
 An image holds ``main.mpy``, ``gridnode/`` and ``umqtt/``. Beside the sources it gets
 
-* ``gridnode/_schemas``: the schemas of config, profile and calibration as minified JSON text, so
+* ``gridnode/_schemas/``: the schemas of config, profile and calibration as minified JSON text, so
   that the node judges a document by the very schema that the host uses;
 * ``<name>_plain`` for each module with a viper function: the same source without the decorator,
   for chips and releases that have no native code emitter.
@@ -93,7 +93,7 @@ def modules() -> list[Module]:
     root = resources.checkout()
     if root is None:
         raise GridnodeError("build", "the firmware's sources are not part of this installation")
-    found = [_schemas()]
+    found = _schemas()
     for path in sorted((root / "firmware").rglob("*.py")):
         source = path.read_bytes()
         name = path.relative_to(root / "firmware").with_suffix("").as_posix()
@@ -196,12 +196,13 @@ def minify_schema(schema: Any) -> Any:
     return small
 
 
-def _schemas() -> Module:
-    lines = ['"""Schemas of config, profile and calibration as JSON text."""']
+def _schemas() -> list[Module]:
+    """One module per schema, so that a node has one of them in memory at a time."""
+    found = []
     for name in ("config", "profile", "calibration"):
         text = json.dumps(minify_schema(resources.schema(name)), separators=(",", ":"))
-        lines.append(f"{name.upper()} = {text!r}")
-    return Module("gridnode/_schemas", "\n".join(lines).encode())
+        found.append(Module(f"gridnode/_schemas/{name}", f"TEXT = {text!r}\n".encode()))
+    return found
 
 
 @functools.cache

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from gridnode_host import __version__
+from gridnode_host.calibrate.commands import app as calibrate
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.output import Output
+from gridnode_host.verbs import Json, Port, epilog, verb
 
 _EXITS = "Exit codes: " + ", ".join(f"{int(code)} {code.meaning}" for code in Exit) + "."
 
@@ -28,11 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(calibrate)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON event per line.")]
-Port = Annotated[
-    str, typer.Option("--port", "-p", help="Serial port of the node (see gridnode ports).")
-]
 CertsDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the CA and the keys; the default is shown by gridnode certs."),
@@ -42,39 +37,6 @@ CertsDir = Annotated[
 def main() -> None:
     """Run the command line (the entry point of the installed ``gridnode`` command)."""
     app()
-
-
-def _epilog(example: str, *codes: Exit) -> str:
-    every = (Exit.DONE, Exit.INTERNAL, Exit.USAGE, *codes)
-    return f"Example: {example}\n\nExit codes: " + ", ".join(
-        f"{int(code)} {code.meaning}" for code in every
-    )
-
-
-@contextmanager
-def _verb(as_json: bool) -> Iterator[Output]:
-    """Give a verb its output and turn failures into a message and an exit code."""
-    out = Output(as_json)
-    try:
-        yield out
-    except GridnodeError as err:
-        out.fail(err)
-        raise typer.Exit(err.exit) from err
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except (typer.Exit, typer.Abort):
-        raise  # the verb has told its exit code itself
-    except Exception as err:
-        if os.environ.get("GRIDNODE_DEBUG"):
-            raise
-        out.fail(
-            GridnodeError(
-                "run the command",
-                f"unexpected {type(err).__name__}: {err}",
-                "This is a defect: run it again with GRIDNODE_DEBUG=1 and report what it shows.",
-            )
-        )
-        raise typer.Exit(Exit.INTERNAL) from err
 
 
 def _bench_room(name: str) -> Any:
@@ -109,13 +71,13 @@ def _common(
     pass
 
 
-@app.command(epilog=_epilog("gridnode ports --json"))
+@app.command(epilog=epilog("gridnode ports --json"))
 def ports(
     every: Annotated[bool, typer.Option("--all", help="Show ports without USB as well.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the serial ports, so that nobody has to guess."""
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import device
 
         rows = device.list_ports(every)
@@ -124,7 +86,7 @@ def ports(
             out.done(count=len(rows))
 
 
-@app.command(epilog=_epilog("gridnode certs --server --name broker.example"))
+@app.command(epilog=epilog("gridnode certs --server --name broker.example"))
 def certs(
     thing: Annotated[
         list[str] | None, typer.Option(help="Make key and certificate of this node (repeat).")
@@ -150,7 +112,7 @@ def certs(
     Without options it makes the CA if there is none, and shows where it is. An existing CA is
     never replaced.
     """
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import certs as work
         from gridnode_host import resources
 
@@ -195,7 +157,7 @@ def certs(
 
 
 @app.command(
-    epilog=_epilog(
+    epilog=epilog(
         "gridnode provision --port /dev/ttyUSB0 --thing meter-1 --profile home-60a-ct "
         "--broker broker.example:8883 --wifi-ssid Plant --sntp pool.ntp.org",
         Exit.NO_NODE,
@@ -248,7 +210,7 @@ def provision(
     as_json: Json = False,
 ) -> None:
     """Give a node its name, configuration, profile and certificates, and see it connect."""
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import provision as work
         from gridnode_host import resources
 
@@ -271,7 +233,7 @@ def provision(
         work.run(plan, out, dry_run=dry_run)
 
 
-@app.command(epilog=_epilog("gridnode monitor --port /dev/ttyUSB0", Exit.NO_NODE, Exit.PORT_BUSY))
+@app.command(epilog=epilog("gridnode monitor --port /dev/ttyUSB0", Exit.NO_NODE, Exit.PORT_BUSY))
 def monitor(
     port: Port,
     duration: Annotated[
@@ -283,14 +245,14 @@ def monitor(
     as_json: Json = False,
 ) -> None:
     """Show what a running node says on its console, without stopping it."""
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import monitor as work
 
         work.run(port, out, duration, raw=raw)
 
 
 @app.command(
-    epilog=_epilog(
+    epilog=epilog(
         "gridnode meter --port /dev/ttyUSB0, then gridnode meter --port /dev/ttyUSB0 main reset-totals",
         Exit.NO_NODE,
         Exit.PORT_BUSY,
@@ -316,7 +278,7 @@ def meter(
     The application is stopped for it and started again. reset-totals sets the node's own energy
     totals back to zero: the former ones stay on the node in /log and are shown.
     """
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import meters as work
 
         if name and command:
@@ -325,7 +287,7 @@ def meter(
             work.read(port, out, name)
 
 
-@app.command(epilog=_epilog("gridnode build --arch xtensawin"))
+@app.command(epilog=epilog("gridnode build --arch xtensawin"))
 def build(
     arch: Annotated[
         list[str] | None, typer.Option(help="Architecture (repeat); default: all.")
@@ -333,7 +295,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Compile the firmware to .mpy images (in a checkout of the sources)."""
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         from gridnode_host import build as work
         from gridnode_host import resources
 
@@ -355,7 +317,7 @@ def build(
             out.done()
 
 
-@app.command(epilog=_epilog("gridnode demo --nodes 3 --duration 30", Exit.CLOUD))
+@app.command(epilog=epilog("gridnode demo --nodes 3 --duration 30", Exit.CLOUD))
 def demo(
     nodes: Annotated[int, typer.Option(min=1, max=20, help="Number of virtual nodes.")] = 3,
     duration: Annotated[
@@ -370,7 +332,7 @@ def demo(
     and exit code 8 if the shadow of a node has not arrived. Ctrl-C before the nodes have started
     ends it with 0.
     """
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         work = _bench_room("demo")
         raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
 
@@ -385,7 +347,7 @@ class Subject(StrEnum):
     events = "events"
 
 
-@app.command(epilog=_epilog("gridnode bench accuracy"))
+@app.command(epilog=epilog("gridnode bench accuracy"))
 def bench(
     subjects: Annotated[
         list[Subject] | None,
@@ -403,6 +365,6 @@ def bench(
 
     Accuracy and events take many minutes. Tables, JSON and plots go to the folder build.
     """
-    with _verb(as_json) as out:
+    with verb(as_json) as out:
         work = _bench_room("figures")
         raise typer.Exit(work.run(out, [s.value for s in subjects or ()], clone=clone))

@@ -250,13 +250,35 @@ def _answer(step: str, text: str) -> dict[str, Any]:
         if isinstance(answer, dict) and "ok" in answer:
             if answer["ok"]:
                 return answer
-            cause = f"{answer.get('message', 'no reason given')} ({answer.get('code', '?')})"
-            if answer.get("code") == "hash":
-                raise GridnodeError(step, cause, "Check the cable, try again.", Exit.VERIFY)
-            raise GridnodeError(step, cause, "Correct what the node names.", Exit.REFUSED)
+            raise _refusal(step, answer)
     raise GridnodeError(
         step, "the answer is not the JSON of a Gridnode service", "Update the node.", Exit.REFUSED
     )
+
+
+def _refusal(step: str, answer: dict[str, Any]) -> GridnodeError:
+    """Tell why a node says no; a condition that does not hold comes with its number and limit."""
+    code = answer.get("code", "?")
+    cause = f"{answer.get('message', 'no reason given')} ({code})"
+    if code == "hash":
+        return GridnodeError(step, cause, "Check the cable, try again.", Exit.VERIFY)
+    if code == "condition":
+        told = {name: answer.get(name) for name in ("condition", "measured", "limit")}
+        cause = (
+            f"{answer.get('message', 'a condition does not hold')} "
+            f"({told['condition']}: measured {_short(told['measured'])}, "
+            f"limit {_short(told['limit'])})"
+        )
+        return GridnodeError(
+            step, cause, "Correct what the node names.", Exit.REFUSED, {"code": code, **told}
+        )
+    internal = code == "internal"
+    action = "Restart the node and try again." if internal else "Correct what the node names."
+    return GridnodeError(step, cause, action, Exit.REFUSED, {"code": code})
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _device_error(step: str, trace: str) -> GridnodeError:

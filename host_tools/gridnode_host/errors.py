@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -43,14 +44,21 @@ class GridnodeError(Exception):
     """A failure told as a person needs it: which step, why, and what to do next.
 
     ``step`` names what was being done, ``cause`` what went wrong, ``action`` the next thing to
-    try, and ``exit`` is the exit code of the command.
+    try, and ``exit`` is the exit code of the command. ``fields`` is what a program wants to know
+    of it: it stands in the JSON event of the failure.
     """
 
     def __init__(
-        self, step: str, cause: str, action: str = "", exit: Exit = Exit.INTERNAL
+        self,
+        step: str,
+        cause: str,
+        action: str = "",
+        exit: Exit = Exit.INTERNAL,
+        fields: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(f"{step}: {cause}")
         self.step = step
         self.cause = cause
         self.action = action
         self.exit = exit
+        self.fields = fields or {}

@@ -4,7 +4,8 @@ Every JSON line is an object ``{"v": 1, "event": ..., ...}``. Events of every ve
 
 * ``step`` (``step``, ``state``: started or done, ``seconds`` when done),
 * ``progress`` (``step``, ``done``, ``total``),
-* ``error`` (``step``, ``cause``, ``action``, ``exit``), always the last one of a failed run,
+* ``error`` (``step``, ``cause``, ``action``, ``exit``, and what else the failure tells, such as
+  ``condition``, ``measured`` and ``limit`` of a refusal), always the last one of a failed run,
 * ``done``, always the last one of a good run;
 
 a verb adds its own. A new field may come at any time; a change of meaning raises ``v``.
@@ -97,6 +98,7 @@ class Output:
                 cause=error.cause,
                 action=error.action,
                 exit=int(error.exit),
+                **error.fields,
             )
             return
         console = Console(file=sys.stderr, highlight=False, soft_wrap=True)

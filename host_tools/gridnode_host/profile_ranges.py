@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 _ROOM = 1.2
@@ -66,11 +67,23 @@ def problems(profile: Mapping[str, Any]) -> Iterator[str]:
         for problem in judge(_Place(profile, meter)) if judge else ():
             yield f"meter {meter['id']}, {problem}"
         for k, entry in enumerate(meter.get("current", ())):
-            if "shunt_mohm" in entry and "burden_ohm" in entry:
-                yield (
-                    f"meter {meter['id']}, current {k + 1}: it has a shunt and a burden: keep "
-                    "shunt_mohm, or ratio and burden_ohm"
-                )
+            for problem in _clamp(f"current {k + 1}", entry, _Place(profile, meter).amperes):
+                yield f"meter {meter['id']}, {problem}"
+
+
+def _clamp(name: str, entry: Mapping[str, Any], amperes: float) -> Iterator[str]:
+    """What is wrong with a current's sensor itself."""
+    if "shunt_mohm" in entry and "burden_ohm" in entry:
+        yield f"{name}: it has a shunt and a burden: keep shunt_mohm, or ratio and burden_ohm"
+    points = entry.get("phase_points", ())
+    if any(b[0] <= a[0] for a, b in pairwise(points)):
+        yield f"{name}: phase_points: the currents must rise: put them in order"
+    most = _ROOM * amperes
+    saturation = entry.get("saturation_a", math.inf)
+    if most > saturation * (1 + 1e-9):
+        limit = f"{_unit(name, saturation)}, where {entry.get('sensor', 'the clamp')} saturates"
+        change = f"lower the rating to {saturation / _ROOM:.4g} A or take a larger clamp"
+        yield _beyond(name, "1.2 times the rating", _unit(name, most), limit, change)
 
 
 def _beyond(name: str, what: str, value: str, limit: str, change: str) -> str:

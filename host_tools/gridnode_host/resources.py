@@ -1,4 +1,4 @@
-"""Where profiles, maps, schemas, images and keys are found, in a checkout and in an installed wheel.
+"""Where profiles, maps, sensors, schemas, images and keys are found, in a checkout and in an installed wheel.
 
 In a checkout the data lies in ``boards/`` and the image is compiled on demand (only what has
 changed); a wheel carries both as package data under ``gridnode_host/data``.
@@ -13,7 +13,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from gridnode_host import maps
+from gridnode_host import maps, sensor_models
 from gridnode_host.errors import Exit, GridnodeError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -49,7 +49,7 @@ def _load(path: Path, what: str) -> dict[str, Any]:
 
 
 def schema(name: str) -> dict[str, Any]:
-    """Return the JSON Schema ``report``, ``config``, ``profile`` or ``map``."""
+    """Return the JSON Schema of boards/schema with this name: ``report``, ``profile`` and so on."""
     return _load(_data("boards", "schema", f"{name}.schema.json"), f"schema {name}")
 
 
@@ -68,35 +68,63 @@ def map_names() -> list[str]:
     return sorted(path.stem for path in _data("boards", "maps").glob("*.json"))
 
 
+def sensor_names() -> list[str]:
+    """Return the names of the transformers whose models come with the product, sorted."""
+    return sorted(path.stem for path in _data("boards", "sensors").glob("*.json"))
+
+
 def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:
     """Return the registers of a Modbus meter as a node gets them: see `maps.compact`.
 
     ``name`` is one of `map_names`, or the path of a JSON file of the same form, which is looked
     for from ``folder``.
     """
-    own_file = name.endswith(".json")
-    if not own_file and name not in map_names():
+    known = map_names()
+    return maps.compact(*_part("map", "Modbus map", "maps", known, name, folder))
+
+
+def sensor(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return the model of a transformer; ``name`` as of `modbus_map`, of `sensor_names`."""
+    return _sensor(name, folder)[1]
+
+
+def _sensor(name: str, folder: Path | None) -> tuple[str, dict[str, Any]]:
+    short, model = _part("sensor", "sensor", "sensors", sensor_names(), name, folder)
+    found = sensor_models.problems(model)
+    if found:
         raise GridnodeError(
-            "read map",
-            f"there is no Modbus map named {name!r}",
-            f"Choose one of: {', '.join(map_names())}; or give the path of a .json file.",
+            "read sensor", f"{name}: {'; '.join(found)}", "Correct the file.", Exit.USAGE
+        )
+    return short, model
+
+
+def _part(
+    kind: str, called: str, place: str, known: list[str], name: str, folder: Path | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the short name and the content of a file that a profile names, judged by its schema."""
+    own_file = name.endswith(".json")
+    if not own_file and name not in known:
+        raise GridnodeError(
+            f"read {kind}",
+            f"there is no {called} named {name!r}",
+            f"Choose one of: {', '.join(known)}; or give the path of a .json file.",
             Exit.USAGE,
         )
-    path = (folder or Path()) / name if own_file else _data("boards", "maps", f"{name}.json")
-    document = _load(path, f"map {name}")
-    problem = best_match(Draft202012Validator(schema("map")).iter_errors(document))
+    path = (folder or Path()) / name if own_file else _data("boards", place, f"{name}.json")
+    document = _load(path, f"{kind} {name}")
+    problem = best_match(Draft202012Validator(schema(kind)).iter_errors(document))
     if problem:
         raise GridnodeError(
-            "read map",
+            f"read {kind}",
             f"{path}: {problem.json_path}: {problem.message}",
-            "Correct the file; boards/schema/map.schema.json describes it.",
+            f"Correct the file; boards/schema/{kind}.schema.json describes it.",
             Exit.USAGE,
         )
-    return maps.compact(path.stem, document)
+    return path.stem, document
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Return a profile as a node gets it: the board's and the Modbus maps' data in it.
+    """Return a profile as a node gets it: data of its board, Modbus maps and sensors in it.
 
     ``name`` is one of `profile_names`, or the path of a JSON file of the same form.
     """
@@ -126,7 +154,28 @@ def profile(name: str) -> dict[str, Any]:
         modbus = meter.get("modbus", {})
         if isinstance(modbus.get("map"), str):
             modbus["map"] = modbus_map(modbus["map"], path.parent)
+        for quantity in sensor_models.KINDS:
+            for channel in meter.get(quantity, ()):
+                if isinstance(channel.get("sensor"), str):
+                    _fill(channel, quantity, document, path.parent)
     return document
+
+
+def _fill(channel: dict[str, Any], quantity: str, profile: dict[str, Any], folder: Path) -> None:
+    """Complete a channel with the model of the sensor that it names."""
+    name, model = _sensor(channel["sensor"], folder)
+    wanted = sensor_models.KINDS[quantity]
+    if model["kind"] != wanted:
+        fitting = [n for n in sensor_names() if sensor(n)["kind"] == wanted]
+        raise GridnodeError(
+            "read profile",
+            f"{name} is a {model['kind']}, which does not measure a {quantity}",
+            f"Choose one of: {', '.join(fitting)}.",
+            Exit.USAGE,
+        )
+    rating = float(profile.get("rating", {}).get("current", 0.0))
+    frequency = float(profile.get("nominal", {}).get("frequency", 50.0))
+    sensor_models.fill(channel, name, model, rating, frequency)
 
 
 def image_dir(arch: str) -> Path:

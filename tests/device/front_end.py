@@ -11,7 +11,7 @@ import random
 
 from gridnode import reading as r
 from gridnode.calibrating import Refused, procedure
-from gridnode.setup import calibration
+from gridnode.setup import calibration, judge
 
 NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
 BLOCK_MS = 1000
@@ -42,8 +42,8 @@ class Bent:
         self.scatter = 0.0
         self.thd = None
         self.reversed = False
-        for name in more:
-            setattr(self, name, more[name])
+        for name, value in more.items():
+            setattr(self, name, value)
 
     def sensed(self, celsius):
         """Raw voltage, current, P and Q1."""
@@ -209,7 +209,7 @@ class Place:
             feed(found.retry(meter), meter, correction)
         records = found.prove(uncertainty)
         if step != "verify":
-            calibration.check(new)
+            judge.check(new)
             self.document = new
         return records
 

@@ -1,7 +1,7 @@
 """calibration.json: what is refused, what it changes in a profile, and what a meter is started with."""
 
 from gridnode import reading as r
-from gridnode.setup import calibration
+from gridnode.setup import calibration, judge
 
 TABLE = [100000 + 23000 * k for k in range(129)]
 NODE = "0123456789abcdef"
@@ -43,7 +43,7 @@ class Meter:
 
 def refused(document, text, *names):
     try:
-        calibration.check(document, *names)
+        judge.check(document, *names)
     except ValueError as e:
         assert text in str(e), e
         return
@@ -75,9 +75,9 @@ def test_a_good_calibration_passes():
     good["nominal"] = {"voltage": 120, "frequency": 60}
     good["steps"] = [{"step": "gain"}]
     good["later"] = {"key": 1}
-    calibration.check(good)
-    calibration.check(good, NODE, "home")
-    calibration.check({"version": 2, "meters": {}}, NODE, "home")  # of no node in particular
+    judge.check(good)
+    judge.check(good, NODE, "home")
+    judge.check({"version": 2, "meters": {}}, NODE, "home")  # of no node in particular
 
 
 def test_other_versions_are_refused():
@@ -89,8 +89,8 @@ def test_other_versions_are_refused():
 def test_the_calibration_of_another_is_refused():
     refused(document(), "of another node, %s; this is fedcba98" % NODE, "fedcba98", "home")
     refused(document(), "of another sku, home; this is plug", NODE, "plug")
-    calibration.check(document(), None, "home")
-    calibration.check(document(), NODE, None)
+    judge.check(document(), None, "home")
+    judge.check(document(), NODE, None)
 
 
 def test_tables_that_cannot_be_are_refused():

@@ -52,7 +52,7 @@ def test_refusals_name_the_place():
 
 
 def test_profile_schema_is_in_the_image():
-    s = schema.load("PROFILE")
+    s = schema.load("profile")
     assert s["properties"]["meters"]["items"]["required"] == ["id", "driver"]
     try:
         schema.check(s, {"version": 1})

@@ -97,6 +97,41 @@ def test_another_count_and_length_of_windows():
     assert w.result().windows == 3 and w.blocks == 3 * 8, w.blocks
 
 
+def test_a_steady_load_is_enough_for_each_step_and_its_proof():
+    """As the conditions are, without a profile's own."""
+    for step in conditions.STEPS:
+        wanted = conditions.of(step, {})["windows"]
+        for count in (None, 2, wanted // 2):
+            w = taken(lambda n, k: (230.0, 0.0, 0.0, 0.0), step, count=count)
+            assert w.result().windows == (count or wanted) and w.blocks == (count or wanted) * BLOCKS, (step, count)
+        # One outlier is within what each of them allows.
+        w = taken(lambda n, k: (232.5 if n == 1 else 230.0, 0.0, 0.0, 0.0), step)
+        assert w.result().rejected == 1, step
+
+
+def test_a_noisy_current_is_measured_for_longer():
+    def noisy(size):
+        """Windows whose current scatters by a standard deviation of `size`."""
+        return lambda n, k: scaled(1 + size * (0.0, 1.0, -1.0, 1.4, -1.4, 0.7, -0.7)[n % 7])
+
+    for size, fine, least, most in (
+        (0.0004, 0.04, 5, 5),  # 1.25 * 0.04 % / sqrt(5) is fine
+        (0.0008, 0.04, 6, 10),
+        (0.0014, 0.04, 15, 15),  # as many as the step takes
+        (0.0014, 0.1, 5, 5),
+    ):
+        seen = taken(noisy(size), "multipoint", fine=fine).result()
+        assert least <= seen.windows <= most, (size, fine, seen.windows)
+        if seen.windows < 15:
+            assert 100 * seen.deviation[0]["current"] / 20 <= fine
+
+    # It is asked of currents that flow: the noise of a phase without load is no matter.
+    def idle(n, k):
+        return [LOAD, (230.0, 0.1 + (0.004 if n % 2 else 0), 0.0, 0.0), LOAD]
+
+    assert taken(idle, "multipoint", phases=3).result().windows == 5
+
+
 def test_a_window_is_the_mean_and_the_result_the_median():
     currents = (20.0, 20.02, 20.01, 20.04, 20.03)
     # Within a window the blocks lie 0.5 A beside each other: that is averaged, not judged.
@@ -109,7 +144,7 @@ def test_a_window_is_the_mean_and_the_result_the_median():
 
 def test_one_outlier_is_rejected_and_counted():
     for at in range(5):
-        w = taken(lambda n, k: scaled(1.012) if n == at else LOAD)
+        w = taken(lambda n, k, at=at: scaled(1.012) if n == at else LOAD)
         seen = w.result()
         assert w.rejected == seen.rejected == 1 and seen.windows == 5, (at, w.rejected)
         assert w.blocks == 6 * BLOCKS
@@ -117,16 +152,25 @@ def test_one_outlier_is_rejected_and_counted():
         near(seen.spread[0]["current"], 0, 1e-4)
 
 
+def test_an_outlier_among_windows_that_scatter():
+    factors = (1.0, 1.0005, 1.012, 0.9995, 1.0003, 0.9998)
+    w = taken(lambda n, k: scaled(factors[n]))
+    seen = w.result()
+    assert seen.rejected == 1 and seen.windows == 5
+    near(seen.values[0]["current"], 20, 1e-4)
+    near(seen.spread[0]["current"], 0.02, 1e-4)
+
+
 def test_an_outlier_of_any_quantity_takes_its_window_with_it():
     for away in ((232.5, 20.0, 4600.0, 0.0), (230.0, 20.2, 4600.0, 0.0), (230.0, 20.0, 4650.0, 0.0)):
-        assert taken(lambda n, k: away if n == 2 else LOAD).result().rejected == 1, away
+        assert taken(lambda n, k, away=away: away if n == 2 else LOAD).result().rejected == 1, away
 
 
 def test_an_outlier_of_any_phase_takes_the_window_of_all():
     calm = (LOAD, (231.0, 10.0, 1155.0, 2000.0), (229.0, 40.0, 9160.0, 0.0))
     for phase in range(3):
 
-        def source(n, k):
+        def source(n, k, phase=phase):
             found = list(calm)
             if n == 3:
                 v, i, p, q = found[phase]
@@ -163,7 +207,7 @@ def test_a_load_that_jumps_about_has_too_few_windows():
 def test_a_load_that_is_switched_is_refused_with_the_change():
     for at in (1, 2, 3, 4):
         for factor in (1.5, 0.5, 0.9, 0.0):
-            w = taken(lambda n, k: scaled(factor) if n >= at else LOAD)
+            w = taken(lambda n, k, at=at, factor=factor: scaled(factor) if n >= at else LOAD)
             measured, limit, message = refused(w, "steady")
             assert "current moved" in message, message
             near(measured, 20 * abs(factor - 1), 1e-3)
@@ -208,7 +252,7 @@ def test_the_phase_that_moves_is_told():
     for phase in (1, 2, 3):
         moved = list(calm)
         moved[phase - 1] = scaled(0.5)
-        message = refused(taken(lambda n, k: moved if n > 2 else calm, phases=3), "steady")[2]
+        message = refused(taken(lambda n, k, moved=moved: moved if n > 2 else calm, phases=3), "steady")[2]
         assert message.startswith("L%d current moved" % phase), message
 
 

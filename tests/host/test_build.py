@@ -125,7 +125,7 @@ def test_the_vm_reads_the_very_schemas_of_the_host() -> None:
     vm = build.micropython()
     image = resources.image_dir(build.vm_arch(vm))
     code = f"import sys; sys.path[:] = [{str(image)!r}]\n"
-    code += "from gridnode import _schemas; print(_schemas.CONFIG); print(_schemas.PROFILE)"
+    code += "from gridnode._schemas import config, profile; print(config.TEXT); print(profile.TEXT)"
     done = subprocess.run([vm, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     config, profile = (json.loads(line) for line in done.stdout.splitlines())
     assert config == build.minify_schema(resources.schema("config"))

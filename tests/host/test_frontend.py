@@ -13,6 +13,7 @@ from gridnode_host.bench.frontend import wire
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.sensors import Saturation, Sensor
 from gridnode_host.bench.wiring import Wiring
+from host.perfect import measure
 
 START = 1_800_000_000.0
 
@@ -133,27 +134,6 @@ def test_core_saturates_smoothly_and_only_above_its_knee():
 # -- whole profile ---------------------------------------------------------------------------
 
 
-def measure(wiring, calibration, profile, seconds=2.0):
-    """What a perfect algorithm makes of the counts with the unit's calibration."""
-    meter, spec = calibration["meters"]["main"], profile["meters"][0]
-    t = START + np.arange(0, seconds, 36e-6)
-    out, table = {}, np.array(meter["adc_table"]) / 1000
-    for quantity in ("voltage", "current"):
-        channel, exact = spec[quantity][0], meter[quantity][0]
-        counts = wiring.adc[channel["adc"]].sample(t, 3)
-        mv = np.interp(counts, np.arange(129) * 32, table)
-        per_unit = channel.get("mv_per_v") or 1000 * channel["burden_ohm"] / channel["ratio"]
-        signal = (mv - mv.mean()) / per_unit * exact["gain"]
-        noise = meter["adc_noise_mv"] / per_unit * exact["gain"]
-        out[quantity] = signal, math.sqrt(max(0.0, np.mean(signal**2) - noise**2))
-        out[quantity + "_lead"] = exact["phase_deg"]
-    wave = np.exp(-2j * np.pi * 50 * (t - START))
-    v1, i1 = (np.mean(out[q][0] * wave) * math.sqrt(2) for q in ("voltage", "current"))
-    turn = np.exp(-1j * np.radians(out["current_lead"] - out["voltage_lead"]))
-    apparent = v1 * np.conj(i1 * turn)
-    return out["voltage"][1], out["current"][1], apparent.real, apparent.imag
-
-
 @pytest.mark.parametrize("ideal", [True, False])
 @pytest.mark.parametrize("current", [3.0, 20.0, 60.0])
 def test_calibration_of_a_ct_unit_is_exact(ideal, current):
@@ -162,11 +142,6 @@ def test_calibration_of_a_ct_unit_is_exact(ideal, current):
     circuit.set(voltage=234.5, current=current, phase_deg=60.0)
     wiring = Wiring()
     calibration = wire(profile, circuit, wiring, seed=11, ideal=ideal).calibration
-    points = calibration["meters"]["main"]["current"][0].get("phase_points")
-    assert (points is None) == ideal
-    if points:  # the clamp's lead at this current
-        lead = np.interp(current, *zip(*points, strict=True))
-        calibration["meters"]["main"]["current"][0]["phase_deg"] = float(lead)
     v, i, p, q = measure(wiring, calibration, profile)
     assert v == pytest.approx(234.5, rel=1e-3)
     assert i == pytest.approx(current, rel=2e-3)
@@ -185,7 +160,24 @@ def test_uncalibrated_unit_is_off_and_an_ideal_one_is_at_its_design():
     front_end = wire(profile, Circuit(clock=now()), Wiring(), seed=4, ideal=True)
     ideal = front_end.calibration["meters"]["main"]
     assert ideal["voltage"] == [{"gain": 1.0, "phase_deg": 0.3}]
-    assert ideal["current"] == [{"gain": 1.0, "phase_deg": 2.7}]
+    assert ideal["current"] == [{"gain": 1.0, "phase_deg": 2.5}]  # at the rated current
+    assert "power" not in ideal
+    assert "temperature" not in ideal
+
+
+def test_an_ideal_clamp_leads_as_its_model_says():
+    profile = resources.profile("home-60a-ct")
+    wiring = Wiring()
+    wire(profile, Circuit(clock=now()), wiring, ideal=True)
+    sensor = wiring.adc[34].sensor
+    found = [np.degrees(np.angle(sensor.transfer(np.array([50.0]), a)[0])) for a in (1, 26, 60)]
+    assert found == pytest.approx([3.1, 2.65, 2.5])
+
+
+def test_a_clamp_without_a_model_brings_its_curve_with_it():
+    built = wire(resources.profile("feeder-200a"), Circuit(3, now()), Wiring(), seed=2)
+    for channel in built.calibration["meters"]["main"]["current"]:
+        assert channel["curve"] == [[8.0, 1.0, 0.3], [76.0, 1.0, -0.3]]
 
 
 def test_counts_clip_where_the_supply_is_out_of_range():

@@ -54,6 +54,17 @@ def test_a_medium_voltage_sensor_is_what_it_is() -> None:
     assert (limits["humidity"]["low"], limits["humidity"]["high"]) == (20, 80)
 
 
+def test_every_profile_says_how_good_a_calibrated_unit_is() -> None:
+    for name in resources.profile_names():
+        profile = resources.profile(name)
+        wanted = {"voltage", "current", "power"} & (profiles.measured(profile["meters"][0]) or set())
+        assert set(calibration(profile)["class"]) == wanted, name
+    for name in ("home-60a-ct", "home-2ct", "home-3ph-ct", "plug-ade7953", "plug-bl0942", "plug-cse7766"):
+        assert calibration(resources.profile(name))["load_only"]
+    for name in ("feeder-200a", "feeder-500a", "mv-sensor-24kv"):
+        assert "load_only" not in calibration(resources.profile(name))
+
+
 _ASK = """
 import json, sys
 sys.path[:] = [".frozen", {image!r}]
@@ -98,6 +109,11 @@ def test_what_meters_measure_is_what_the_node_says() -> None:
 
 def meter(profile: Profile, k: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = profile["meters"][k]
+    return found
+
+
+def calibration(profile: Profile) -> dict[str, Any]:
+    found: dict[str, Any] = profile["calibration"]
     return found
 
 
@@ -184,6 +200,17 @@ SLIPS: list[tuple[str, Change, str]] = [
         "feeder-200a",
         lambda p: meter(p)["current"][0].update(shunt_mohm=1),
         "it has a shunt and a burden",
+    ),
+    (
+        "mv-sensor-24kv",
+        lambda p: p["rating"].update(current=700),
+        "meter main, current 1: 1.2 times the rating is 840 A, the limit is 720 A, where ct-1a "
+        "saturates: lower the rating to 600 A or take a larger clamp",
+    ),
+    (
+        "home-60a-ct",
+        lambda p: meter(p)["current"][0].update(phase_points=[[3, 3], [38, 2.5], [14, 2.8]]),
+        "meter main, current 1: phase_points: the currents must rise: put them in order",
     ),
     (
         "plug-ade7953",
@@ -379,6 +406,11 @@ FINE: list[tuple[str, Change]] = [
     ("feeder-200a", lambda p: p["limits"].update(i2={"high": 150}, pf={"low": 0.8})),
     ("home-60a-ct", lambda p: p["meters"].append({"id": "x", "driver": "anew"})),
     ("home-60a-ct", lambda p: p["board"].update(mcu="esp32s3")),
+    ("home-60a-ct", lambda p: p.pop("calibration")),
+    (
+        "home-60a-ct",
+        lambda p: calibration(p).update(points=[5, 20, 50, 100], conditions={"gain": {"current_low": 10}}),
+    ),
     (
         "mv-sensor-24kv",
         lambda p: (
@@ -416,6 +448,18 @@ NEEDS: list[tuple[str, Change, str]] = [
         "'inputs' is a required property",
     ),
     ("pump-ads1115", lambda p: meter(p)["inputs"][0].update(name="level"), "'level' is not one of"),
+    ("home-60a-ct", lambda p: meter(p)["current"][0].update(sensor=7), "7 is not of type 'string'"),
+    ("home-60a-ct", lambda p: meter(p)["current"][0].update(phase_points=[[3, 3.1]]), "is too short"),
+    ("home-60a-ct", lambda p: calibration(p).update({"class": {"power": 0}}), "0 is less than"),
+    ("home-60a-ct", lambda p: calibration(p).update(points=[]), "[] should be non-empty"),
+    ("home-60a-ct", lambda p: calibration(p).update(points=[300]), "300 is greater than"),
+    ("home-60a-ct", lambda p: calibration(p).update(load_only="yes"), "is not of type 'boolean'"),
+    ("home-60a-ct", lambda p: calibration(p).update(auto=["", "x"]), "'' should be non-empty"),
+    (
+        "home-60a-ct",
+        lambda p: calibration(p).update(conditions={"gain": {"current_low": "5 %"}}),
+        "'5 %' is not of type 'number'",
+    ),
 ]
 
 

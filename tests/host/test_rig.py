@@ -11,6 +11,7 @@ import pytest
 from gridnode_host import certs, resources
 from gridnode_host.bench import Rig
 from gridnode_host.bench.rig import CAPABILITIES, RigNode
+from gridnode_host.bench.tolerance import Tolerance
 from gridnode_host.errors import Exit, GridnodeError
 
 
@@ -40,6 +41,29 @@ def test_bench_of_unprovisioned_nodes_leaves_nothing_behind():
     assert not folder.exists()
     assert not os.path.exists(node.port)
     assert not node.alive
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port), 2)
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(threading.enumerate()) - before == set()
+
+
+def test_instruments_are_at_the_node_that_is_named_and_end_with_the_bench():
+    before = set(threading.enumerate())
+    with Rig.virtual(nodes=2, provision=False, seed=3, tolerance=Tolerance.WIDE) as rig:
+        left, right = (rig.instruments(which) for which in (0, "node-2"))
+        assert left.resource != right.resource
+        with right:
+            port = int(right.resource.split("::")[2])
+            with socket.create_connection(("127.0.0.1", port), 2) as line:
+                line.sendall(b"SOUR:CURR 33;*OPC?\n")
+                assert line.recv(10) == b"1\n"
+        assert [rig.truth(k)["current"] for k in (0, 1)] == pytest.approx([10.0, 33.0])
+        # the tolerance has reached the parts of both nodes, and their parts differ
+        idle = [node.calibration["meters"]["main"]["power"][0]["offset_w"] for node in rig.nodes]
+        assert idle[0] and idle[1] and idle[0] != idle[1]
+    port = int(left.resource.split("::")[2])
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), 2)
     deadline = time.monotonic() + 5

@@ -13,6 +13,7 @@ from gridnode_host import build, resources
 print(json.dumps({
     "checkout": str(resources.checkout()),
     "profiles": [resources.profile(name)["sku"] for name in resources.profile_names()],
+    "sensors": [resources.sensor(name)["version"] for name in resources.sensor_names()],
     "maps": [resources.modbus_map(name)["version"] for name in resources.map_names()],
     "schemas": [resources.schema(name)["type"] for name in ("config", "profile")],
     "policy": "Statement" in resources.policy("node-policy"),
@@ -55,6 +56,7 @@ def test_the_wheel_works_without_the_sources(tmp_path: Path) -> None:
     found = json.loads(run(sys.executable, "-c", PROBE, cwd=tmp_path, path=target))
     assert found["checkout"] == "None"
     assert found["profiles"] == resources.profile_names()
+    assert found["sensors"] == [1] * len(resources.sensor_names())
     assert found["maps"] == [1] * len(resources.map_names())
     assert found["schemas"] == ["object", "object"]
     assert found["policy"]

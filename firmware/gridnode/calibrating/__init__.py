@@ -4,6 +4,8 @@ A room that is loaded for the work and unloaded afterwards. `serial` serves a te
 both drive the same `procedure`.
 """
 
+import math
+
 
 class Refused(Exception):
     """A step or command is refused: code and sentence, and for a condition its name, what was measured, the limit."""
@@ -21,3 +23,16 @@ def unmet(condition, sentence, measured, limit, unit=""):
     """The refusal for a condition that does not hold; the sentence has a place for each of the two numbers."""
     numbers = tuple(["%.4g%s" % (x, unit) for x in (measured, limit)])
     return Refused("condition", sentence % numbers, condition, measured, limit)
+
+
+def angle_of(values):
+    """Degrees by which the current lags, from P and Q1; None where they are not measured."""
+    p, q = values.get("power"), values.get("reactive_power")
+    if p is None or q is None or not (p or q):
+        return None
+    return math.degrees(math.atan2(q, p))
+
+
+def turn(degrees):
+    """An angle within -180..180."""
+    return (degrees + 180) % 360 - 180

@@ -4,13 +4,16 @@ Rules over the means of some readings. A load takes power (unless the place may 
 lags the voltage by an angle that loads have; a clamp on another phase is off by 120 degrees, a reversed one by 180.
 """
 
-from gridnode.calibrating import compute
+from gridnode.calibrating import angle_of, turn
 
 CHECKS = ("ct_reversed", "ct_wrong_phase", "vt_ratio", "ct_ratio", "dead_input", "zero_drift", "sequence")
 
 _READINGS = 20
-_LAG = (-50.0, 75.0)  # degrees that loads have
+# Degrees that loads may have, and those that most have: less than 60 apart, so that any two wirings differ by them.
+_LAG = (-50.0, 75.0)
+_LIKELY = (-21.0, 38.0)
 _CARRIES = 0.02  # of the rated current: enough for an angle
+_ACTIVE = 0.8  # share of the apparent power, where a meter tells no reactive power
 _OTHERS = 0.05  # of it in the other phases: one without any is dead
 _DEAD = 0.001  # of it
 _RATIOS = ((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half"))
@@ -18,14 +21,18 @@ _VOLTS = 0.25  # off nominal that no supply has for long
 _AMPERES = 1.5  # of the rated current, for all the time
 _IDLE = 0.002  # of the rated current: without load
 _ZERO = 0.0015  # of the rated apparent power that is read then
+_BEYOND = 1.5  # times what that current carries
 _BIAS_MV = 80.0
 _ORDERS = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))}
 
 
 class Evidence:
-    """Means of readings of one meter; `full` when there are enough. profile: as installed."""
+    """Means of readings of one meter; `full` when there are enough.
 
-    def __init__(self, meter, spec, profile):
+    spec, profile: as installed, or what `setup.node` keeps of them. trim: of the meter's Correction.
+    """
+
+    def __init__(self, meter, spec, profile, trim=None):
         self.meter = meter
         self.full = False
         self._spec = spec
@@ -33,6 +40,7 @@ class Evidence:
         self._count = 0
         self._wrong_way = 0
         self._sums = [{} for _ in meter.reading.at]
+        self._turned = [bool(one and one.reversed) for one in trim.phases] if trim else ()
 
     def add(self, reading):
         """Take one corrected reading; one that has no value does not count."""
@@ -52,7 +60,7 @@ class Evidence:
         means = []
         for k in self.meter.reading.each():
             means.append({name: x / max(1, self._count) for name, x in self._sums[k].items()})
-        found = examine(means, self._spec, self._profile, self._wrong_way > self._count // 2)
+        found = examine(means, self._spec, self._profile, self._wrong_way > self._count // 2, self._turned)
         if getattr(self.meter, "orders", 0):
             found += _bias(self.meter, self._spec)
         for one in found:
@@ -60,8 +68,11 @@ class Evidence:
         return found
 
 
-def examine(means, spec, profile, wrong_way=False):
-    """Suggestions for the means of each phase; wrong_way: the rotation is V1, V3, V2."""
+def examine(means, spec, profile, wrong_way=False, turned=()):
+    """Suggestions for the means of each phase.
+
+    wrong_way: the rotation is V1, V3, V2. turned: per phase whether its clamp is taken for reversed already.
+    """
     nominal, rating = profile["nominal"]["voltage"], profile["rating"]["current"]
     load_only = profile.get("calibration", {}).get("load_only", False)
     found = []
@@ -72,7 +83,7 @@ def examine(means, spec, profile, wrong_way=False):
         found += _ratios(n, values, nominal, rating)
         found += _zero(n, values, nominal, rating)
     if not wrong_way:
-        found += _angles(means, spec, rating, load_only)
+        found += _angles(means, spec, rating, load_only, turned)
     return found
 
 
@@ -110,40 +121,49 @@ def _ratios(n, values, nominal, rating):
 
 
 def _zero(n, values, nominal, rating):
+    """Power that the current cannot carry; what it can is a small load."""
     i, p, q = values.get("current"), values.get("power"), values.get("reactive_power")
     if i is None or p is None or i > _IDLE * rating:
         return []
-    off = (p * p + (q or 0.0) ** 2) ** 0.5
-    if off < _ZERO * nominal * rating:
+    off, most = (p * p + (q or 0.0) ** 2) ** 0.5, (values.get("voltage") or 0.0) * i
+    if off < _ZERO * nominal * rating or off < _BEYOND * most:
         return []
-    return [_one("zero_drift", n + 1, "%.3g VA are read at %.3g A: calibrate the offset" % (off, i), None)]
+    text = "%.3g VA are read at %.3g A, which carry %.3g VA: calibrate the offset" % (off, i, most)
+    return [_one("zero_drift", n + 1, text, None)]
 
 
-def _angles(means, spec, rating, load_only):
-    """Reversed clamps and clamps on another phase, by the pattern of the angles."""
-    if not load_only:
-        return []
-    lags = []
-    for values in means:
-        lag = compute.angle_of(values)
-        lags.append(lag if lag is not None and (values.get("current") or 0.0) > _CARRIES * rating else None)
+def _lag(values, rating):
+    """Degrees by which a phase's current lags, None where it is too small or no angle is known."""
+    v, i, p = values.get("voltage"), values.get("current") or 0.0, values.get("power")
+    if i <= _CARRIES * rating:
+        return None
+    if values.get("reactive_power") is None and v and p is not None and abs(p) > _ACTIVE * v * i:
+        return 0.0 if p > 0 else 180.0
+    return angle_of(values)
+
+
+def _angles(means, spec, rating, load_only, turned):
+    """Reversed clamps and clamps on another phase, by the pattern of the angles.
+
+    A wiring is told if most loads have the angles that it leaves, and no wiring with as few mistakes leaves angles that
+    loads may have.
+    """
+    lags = [_lag(values, rating) for values in means]
     n = len(means)
-    known = [lag for lag in lags if lag is not None]
-    if not known:
+    if not load_only or lags == [None] * n:
         return []
-    apart = n > 1 and len(spec.get("voltage", ())) > 1 and None not in lags
-    best = None
+    likely, possible = None, []
+    apart = n > 1 and len(spec.get("voltage", ())) == n and None not in lags
     for order in _ORDERS[n] if apart else (tuple(range(n)),):
         for mask in range(1 << n):
-            if _fits(lags, order, mask):
-                changes = sum([a != k for k, a in enumerate(order)]) + _bits(mask)
-                if best is None or changes < best[0]:
-                    best = (changes, order, mask, True)
-                elif changes == best[0]:
-                    best = (changes, order, mask, False)
-    if best is None or not best[0] or not best[3]:
+            if _fits(lags, order, mask, _LAG):
+                mistakes = sum([a != k for k, a in enumerate(order)]) + _bits(mask)
+                possible.append(mistakes)
+                if _fits(lags, order, mask, _LIKELY):
+                    likely = mistakes, order, mask
+    if not likely or not likely[0] or sum([mistakes <= likely[0] for mistakes in possible]) > 1:
         return []
-    _, order, mask, _ = best
+    _, order, mask = likely
     told = ", ".join(["L%d %.0f deg" % (k + 1, lag) for k, lag in enumerate(lags) if lag is not None])
     if n == 1:
         told = "%.0f W at %.3g A" % (means[0]["power"], means[0]["current"])
@@ -157,8 +177,9 @@ def _angles(means, spec, rating, load_only):
     for k in range(n):
         if mask >> k & 1:
             phase = order[k] + 1
+            value = 1 if k < len(turned) and turned[k] else -1
             text = "%s sees %s, which no load takes: the clamp looks the other way" % (_name(k, means), told)
-            found.append(_one("ct_reversed", phase, text, {"command": "ct_direction", "phase": phase, "value": -1}))
+            found.append(_one("ct_reversed", phase, text, {"command": "ct_direction", "phase": phase, "value": value}))
     return found
 
 
@@ -166,14 +187,15 @@ def _bits(mask):
     return mask and (mask & 1) + _bits(mask >> 1)
 
 
-def _fits(lags, order, mask):
+def _fits(lags, order, mask, limits):
+    """Whether the angles that a wiring leaves lie within limits."""
     for k, lag in enumerate(lags):
         if lag is None:
             if mask >> k & 1:
                 return False
             continue
-        true = compute.turn(lag - 120 * (order[k] - k) + (180 if mask >> k & 1 else 0))
-        if not _LAG[0] <= true <= _LAG[1]:
+        true = turn(lag - 120 * (order[k] - k) + (180 if mask >> k & 1 else 0))
+        if not limits[0] <= true <= limits[1]:
             return False
     return True
 

@@ -1,30 +1,28 @@
-"""desired.calibrate: a step, a field command or a restore on the running node, done once per `id`.
+"""desired.calibrate: a step, a field command, a restore or the self-checks, done once per `id`.
 
-The readings that go their way are watched; for the proof a meter with the new values takes the place of the old one.
-The outcome is kept in flash, so that what was begun before a power cut is told as interrupted and not begun again.
+There is no room for that beside the link. So the request is kept in flash, the last report tells that the node is
+calibrating, the node resets, does the work as a technician would before the application has started, and resets into
+the application, which tells the outcome. What a power cut interrupts is told as interrupted and not begun again.
 """
 
-import asyncio
-import gc
-import time
+import machine
 
-from gridnode import clock, config, documents, storage
+from gridnode import clock, documents, storage
+from gridnode.app import App
 from gridnode.calibrating import Refused
 
-PATH = "/data/calibrate.json"
-_PATIENCE_MS = 60000
-_POLL_MS = 100
 _ID = 36
 _REASON = 160
+_WDT_MS = 600000
 
 
 def last():
     """What was asked for last, and how it ended: {"id", "state", ..}, or None."""
-    return documents.load(PATH)[0]
+    return documents.load(App.REQUEST)[0]
 
 
 def take(app, patch):
-    """Judge a patch of desired.calibrate: (True, its echo) and begin the work, or (False, why not).
+    """Judge a patch of desired.calibrate: (True, its echo), with the work still to be done, or (False, why not).
 
     What is asked for again, and what has already gone, is only echoed.
     """
@@ -40,205 +38,107 @@ def take(app, patch):
         return True, {"id": name}
     if app.calibrating:
         return False, "a step is under way"
-    app.calibrating = True
-    app.background(_work(app, patch))
-    return True, {"id": name}
+    if sum([kind in patch for kind in ("step", "command", "restore")]) != 1:
+        return False, "calibrate needs one of step, command and restore"
+    return ask(app, patch)
+
+
+def ask(app, request):
+    """Keep a request for the time when the application has ended, and let it end: (True, its echo) or (False, why)."""
+    outcome = {"id": request["id"], "state": "running", "step": title(request)}
+    try:
+        documents.save(App.REQUEST, dict(outcome, version=1, request=request))
+    except (storage.StorageError, OSError) as e:
+        return False, "the request cannot be kept: %s" % e
+    for pipeline in app.pipelines:
+        pipeline.calibrating = outcome["step"]
+    app.shadow.set("calibration", outcome)
+    app.calibrating = app.uptime.ms()
+    return True, {"id": request["id"]}
+
+
+def title(request):
+    """What a request is called in reports."""
+    return str(request.get("step") or request.get("command") or ("restore" if "restore" in request else ""))[:24]
 
 
 def resume(app):
-    """Report at start how the last request ended."""
+    """Tell at start how the last request ended."""
     former = last()
-    if former:
-        if former["state"] == "running":
-            former.update({"state": "refused", "reason": "interrupted by a restart"})
-            _keep(app, former)
-        app.shadow.set("calibrate", {"id": former["id"]})
-        app.shadow.set("calibration", _told(former))
+    if not former:
+        return
+    told = {name: former[name] for name in former if name not in ("version", "told")}
+    if not former.get("told"):
+        app.tell("calibration", **told)
+    for name in ("generation", "reason", "after_percent"):  # a shadow merges: what does not hold is null
+        told.setdefault(name)
+    if told["after_percent"]:
+        for name in ("voltage", "current", "power", "angle", "nonlinearity"):
+            told["after_percent"].setdefault(name)
+    app.shadow.set("calibrate", {"id": former["id"]})
+    app.shadow.set("calibration", told)
+    if not former.get("told"):
+        _save(dict(former, told=True))
 
 
-def _told(outcome):
-    return {name: outcome[name] for name in outcome if name != "version"}
+def _end(outcome, state, **more):
+    outcome["state"] = state
+    outcome.update(more)
+    _save(outcome)
 
 
-def _keep(app, outcome):
-    outcome["version"] = 1
+def _save(outcome):
     try:
-        documents.save(PATH, outcome)
-    except (storage.StorageError, OSError) as e:
-        app.fault("calibration", "flash", str(e), "go on")
+        documents.save(App.REQUEST, outcome)
+    except (storage.StorageError, OSError):
+        pass  # it is told as interrupted then
 
 
-async def _work(app, patch):
-    outcome = {"id": patch["id"], "state": "running", "step": _title(patch)}
+def pending():
+    """Whether there is work to do."""
+    return (last() or {}).get("state") == "running"
+
+
+def work():
+    """Do what was asked for, the application not yet started; the outcome is kept for `resume`."""
+    machine.WDT(timeout=_WDT_MS).feed()
+    outcome = last()
+    request = outcome.pop("request", None)
+    _save(outcome)  # a second time it would be no more there
     try:
-        _keep(app, outcome)
-        app.shadow.set("calibration", _told(outcome))
-        gc.collect()
-        outcome.update(await _carry_out(app, patch))
-        outcome["state"] = "done"
+        if request is None:
+            raise Refused("interrupted", "interrupted by a restart")
+        _end(outcome, "done", **_carry_out(request))
     except Refused as e:
-        outcome.update({"state": "refused", "reason": e.message[:_REASON]})
-    except MemoryError:
-        outcome.update({"state": "refused", "reason": "not enough memory beside the running application"})
+        _end(outcome, "refused", reason=e.message[:_REASON])
     except Exception as e:  # noqa: BLE001 - the cloud must hear how it ended
-        outcome.update({"state": "refused", "reason": ("%s: %s" % (type(e).__name__, e))[:_REASON]})
-    finally:
-        app.calibrating = False
-    _keep(app, outcome)
-    app.shadow.set("calibration", _told(outcome))
-    app.tell("calibration", **_told(outcome))
+        _end(outcome, "refused", reason=("%s: %s" % (type(e).__name__, e))[:_REASON])
 
 
-def _title(patch):
-    return str(patch.get("step") or patch.get("command") or ("restore" if "restore" in patch else None))[:24]
+def _carry_out(request):
+    from gridnode.calibrating import serial
 
-
-async def _carry_out(app, patch):
-    from gridnode.calibrating import store
-
-    shelf = store.Store(app.machine, documents.load(config.PROFILE)[0]["sku"])
-    if "step" in patch:
-        return await _step(app, patch, shelf)
-    if "restore" in patch:
-        document = shelf.restore(patch["restore"])
-        for pipeline in app.pipelines:
-            exchange(app, pipeline, document)
-        return {"generation": document["generation"]}
-    return command(app, patch, shelf)
-
-
-def _find(app, name):
-    for pipeline in app.pipelines:
-        if name is None or pipeline.meter.id == name:
-            return pipeline
-    raise Refused("meter", "no meter %r" % name)
-
-
-async def _step(app, patch, shelf):
-    from gridnode.setup import calibration
-
-    step, pipeline = patch["step"], _find(app, patch.get("meter"))
-    document = shelf.current()
-    profile, spec = place(document, pipeline.meter.id)
-    warm = calibration.thermometer([p.meter for p in app.pipelines], app.pipelines.index(pipeline))
-    from gridnode.calibrating import procedure
-
-    kind = procedure.Procedure
-    if step == "linearity":
-        from gridnode.calibrating import linearity
-
-        kind = linearity.Linearity
-    found = kind(step, pipeline.meter, spec, profile, warm)
-    pipeline.calibrating = step
-    quiet = step == "offset" and hasattr(pipeline.meter, "deadband")
-    changed = False
+    names = {
+        "operator": request.get("operator", "cloud"),
+        "date": clock.unix_time() if clock.valid() else None,
+        "source": request.get("source", "cloud"),
+    }
+    if "restore" in request:
+        return {"generation": serial.handle("restore", {"to": request["restore"]})["generation"]}
+    if "command" in request:
+        return {"generation": serial.handle("set", dict(request, **names))["generation"]}
+    if request.get("step") == "check":
+        found = serial.handle("check", {})["suggestions"]
+        return {"reason": "; ".join(["%s: %s" % (s["check"], s["evidence"]) for s in found])[:_REASON] or None}
+    serial.open_session(names)
     try:
-        if quiet:
-            pipeline.meter.deadband = 0
-        await watch(pipeline, found.windows)
-        found.examine()
-        name = pipeline.meter.id
-        entry = document["meters"].get(name, {})
-        document["meters"][name] = found.compute(entry, patch.get("reference") or {}, patch.get("phase"))
-        if step != "verify":
-            found.meter = None
-            changed = True
-            exchange(app, pipeline, document)
-            if quiet:
-                pipeline.meter.deadband = 0
-            await watch(pipeline, found.retry(pipeline.meter))
-        records = found.prove(patch.get("uncertainty_percent"))
-        _sign(records, patch)
-        if step != "verify":
-            for record in records:
-                record["applied"] = calibration.applied_by(pipeline.meter, pipeline.correction)
-            document["operator"], document["date"] = "cloud", records[0]["date"]
-            result = {"generation": shelf.commit(document, records)}
-        else:
-            result = {"generation": document["generation"]}
-        changed = False
-        result["after_percent"] = records[0]["after_percent"]
-        return result
-    finally:
-        if changed:
-            exchange(app, pipeline, shelf.current())  # the old values stay
-        if quiet:
-            pipeline.meter.deadband = type(pipeline.meter).deadband
-        pipeline.observer = pipeline.calibrating = None
-
-
-def _sign(records, patch):
-    for record in records:
-        record["source"] = patch.get("source", "cloud")
-        record["operator"] = str(patch.get("operator", "cloud"))[:40]
-        record["date"] = clock.unix_time() if clock.valid() else None
-        record["instrument"] = str(patch.get("instrument", ""))[:60]
-
-
-def place(document, name):
-    """The installed profile and a meter's entry in it."""
-    from gridnode.setup import calibration
-
-    profile = documents.load(config.PROFILE)[0]
-    calibration.install(profile, document)
-    for spec in profile["meters"]:
-        if spec["id"] == name:
-            return profile, spec
-    raise Refused("meter", "no meter %r" % name)
-
-
-async def watch(pipeline, windows):
-    pipeline.observer = windows
-    began = time.ticks_ms()
-    while not windows.full:
-        if time.ticks_diff(time.ticks_ms(), began) > _PATIENCE_MS:
-            raise Refused("meter", "no end of the measurement: %s" % pipeline.meter.problem)
-        await asyncio.sleep_ms(_POLL_MS)
-    pipeline.observer = None
-
-
-def exchange(app, pipeline, document):
-    """Let a meter with another calibration take the place of a pipeline's; its totals and windows stay.
-
-    Raises ValueError for what the front end cannot be set to: then the old one stays.
-    """
-    from gridnode.setup import calibration
-    from gridnode.setup.pipeline import load_meter
-
-    former = pipeline.meter
-    profile, spec = place(document, former.id)
-    meter = load_meter(spec, profile, app.machine, time)
-    meters = [meter if p is pipeline else p.meter for p in app.pipelines]
-    warm = calibration.thermometer(meters, app.pipelines.index(pipeline))
-    pipeline.correction = calibration.put(meter, spec, document, warm)
-    pipeline.meter = meter
-    for other in app.pipelines:
-        trim = other.correction.trim
-        if trim and trim.thermometer is former.reading:
-            trim.thermometer = meter.reading
-    gc.collect()
-
-
-def command(app, patch, shelf):
-    from gridnode.calibrating import field
-
-    document = shelf.current()
-    pipeline = _find(app, patch.get("meter"))
-    if patch.get("command") == "energy_preset":
-        value = patch.get("value")
-        if not pipeline.meter.counts_energy or not isinstance(value, dict) or not value:
-            raise Refused("invalid", "energy_preset takes import_wh, export_wh or both, of a meter that counts")
-        former = field.totals(pipeline.ledger, pipeline.meter.id, patch.get("phase"), value)
-        record = field.record("energy_preset", pipeline.meter.id, patch.get("phase"), value, former["import_mwh"])
-    else:
-        profile, _ = place(document, pipeline.meter.id)
-        record = field.change(document, profile, patch)
-        if record["step"] == "nominal":
-            chosen = app.pipelines
-        else:
-            chosen = [pipeline]
-        for one in chosen:
-            exchange(app, one, document)
-    _sign([record], patch)
-    return {"generation": shelf.commit(document, [record])}
-
+        serial.handle("measure", request)
+        records = serial.handle("apply", request)["records"]
+        if request["step"] == "verify":
+            serial.handle("abandon", {})
+            return {"after_percent": records[0]["after_percent"]}
+        number = serial.handle("commit", {})["generation"]
+        return {"generation": number, "after_percent": records[0]["after_percent"]}
+    except Refused:
+        serial.handle("abandon", {})
+        raise

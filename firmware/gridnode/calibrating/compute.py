@@ -6,7 +6,7 @@ multiplied, an angle added. `Target` holds one phase: what was measured, what is
 
 import math
 
-from gridnode.calibrating import Refused, unmet
+from gridnode.calibrating import Refused, angle_of, turn, unmet
 from gridnode.trim import curve_at
 
 _GAINS = (0.5, 2.0)
@@ -15,14 +15,7 @@ _LEAD = 15.0  # degrees
 _PPM = 2000.0
 _POINTS = 8  # of a curve
 _SAME = 1.1  # ratio of two currents that are the same point
-
-
-def angle_of(values):
-    """Degrees by which the current lags, from P and Q1; None where they are not measured."""
-    p, q = values.get("power"), values.get("reactive_power")
-    if p is None or q is None or not (p or q):
-        return None
-    return math.degrees(math.atan2(q, p))
+_TOLD = ("voltage", "current", "power", "reactive_power", "phase_deg")
 
 
 def wanted_angle(reference):
@@ -34,18 +27,15 @@ def wanted_angle(reference):
     return None
 
 
-def turn(degrees):
-    """An angle within -180..180."""
-    return (degrees + 180) % 360 - 180
-
-
 class Target:
     """One phase of a step.
 
     k: entry of Reading.at; values: what was measured there; reference: what is true, by the report's names.
     meter_entry: the meter's part of the calibration; spec: its part of the installed profile. deviation: standard
-    uncertainty of the values.
+    uncertainty of the values. shared: the voltage is that of a phase before, which has put it right.
     """
+
+    shared = False
 
     def __init__(self, k, values, reference, meter_entry, spec, deviation=None):
         self.k = k
@@ -58,11 +48,15 @@ class Target:
         order = spec.get("order")
         self._input = order[n] - 1 if order else n
         self._phase = n
+        self.volt = self._volt(n)
+
+    def _volt(self, n):
+        """Voltage input of a phase."""
+        return min(n, max(1, len(self._spec.get("voltage", "..."))) - 1)
 
     def voltage(self):
         """Entry of the phase's voltage."""
-        n = min(self._phase, max(1, len(self._spec.get("voltage", "..."))) - 1)
-        return self._channel("voltage", n)
+        return self._channel("voltage", self.volt)
 
     def current(self):
         """Entry of the input that the phase's clamp is on."""
@@ -71,6 +65,13 @@ class Target:
     def power(self):
         """Entry of the power of that input."""
         return self._channel("power", self._input)
+
+    def powers(self):
+        """Entries of the powers, as far as there are any, that the phase's voltage is part of."""
+        order = self._spec.get("order")
+        for n, entry in enumerate(self._entry.get("power", ())):
+            if self._volt(order.index(n + 1) if order else n) == self.volt:
+                yield entry
 
     def _channel(self, name, n):
         channels = self._entry.setdefault(name, [])
@@ -113,11 +114,10 @@ def _within(name, value, limits):
     return value
 
 
-def _rescale(target, ratio, lead=0.0):
-    """What is read without load goes through the same gains and angle."""
-    p = target.power()
-    if "offset_w" in p:
-        w, var = p["offset_w"] * ratio, p["offset_var"] * ratio
+def _rescale(p, ratio, lead=0.0):
+    """What is read without load, of an entry of the power, goes through the same gains and angle."""
+    if "at_v" in p:
+        w, var = p.get("offset_w", 0.0) * ratio, p.get("offset_var", 0.0) * ratio
         c, s = math.cos(math.radians(lead)), math.sin(math.radians(lead))
         p["offset_w"], p["offset_var"] = w * c - var * s, var * c + w * s
 
@@ -146,17 +146,23 @@ def _significant(target, name):
 
 def gain(target):
     """A known voltage or current, or both."""
-    ratio = 1.0
-    for name, channel in (("voltage", target.voltage()), ("current", target.current())):
-        if name in target.reference:
-            r = target.ratio(name)
-            channel["gain"] = _within("gain", channel.get("gain", 1.0) * r, _GAINS)
-            ratio *= r
-            if name == "current" and "noise_a" in channel:
-                channel["noise_a"] *= r
-            if name == "voltage" and "at_v" in target.power():
-                target.power()["at_v"] *= r
-    _rescale(target, ratio)
+    if "voltage" in target.reference and not target.shared:
+        ratio = _regain(target.voltage(), target.ratio("voltage"))
+        for p in target.powers():
+            _rescale(p, ratio)
+            if "at_v" in p:
+                p["at_v"] *= ratio
+    if "current" in target.reference:
+        i = target.current()
+        ratio = _regain(i, target.ratio("current"))
+        _rescale(target.power(), ratio)
+        if "noise_a" in i:
+            i["noise_a"] *= ratio
+
+
+def _regain(channel, ratio):
+    channel["gain"] = _within("gain", channel.get("gain", 1.0) * ratio, _GAINS)
+    return ratio
 
 
 def phase(target):
@@ -164,7 +170,7 @@ def phase(target):
     lead = -target.error("angle")
     i = target.current()
     i["phase_deg"] = _within("phase_deg", target.lead() + lead, (-_LEAD, _LEAD))
-    _rescale(target, 1.0, lead)
+    _rescale(target.power(), 1.0, lead)
 
 
 def power(target):
@@ -172,7 +178,7 @@ def power(target):
     p = target.power()
     ratio = target.ratio("power")
     p["gain"] = _within("power gain", p.get("gain", 1.0) * ratio, _POWER_GAINS)
-    _rescale(target, ratio)
+    _rescale(p, ratio)
 
 
 def multipoint(target):
@@ -181,17 +187,18 @@ def multipoint(target):
     Measured points replace the curve of the clamp's model.
     """
     i = target.current()
-    curve = i.get("curve")
+    curve = i.get("curve", [])
     amperes = target.values["current"]
+    g, lead = 1.0, target.model_lead(amperes)
     if curve:
-        flat = [x for point in curve for x in point]
-        g, lead = curve_at(flat, amperes)
+        g, lead = curve_at([x for point in curve for x in point], amperes)
         amperes /= g
-    else:
-        curve, g, lead = [], 1.0, target.model_lead(amperes)
     off = target.error("angle")
     if off is not None:
         lead -= off
+    elif curve:  # as the points have it, and from one to the other as the model
+        rest = [x for a, _, deg in curve for x in (a, 1.0, deg - target.model_lead(a))]
+        lead = curve_at(rest, amperes)[1] + target.model_lead(amperes)
     point = [amperes, g * target.ratio("current"), lead]
     curve = [p for p in curve if not amperes / _SAME < p[0] < amperes * _SAME]
     if len(curve) >= _POINTS:
@@ -202,7 +209,7 @@ def multipoint(target):
 def temperature(target, celsius, reference_celsius):
     """A known voltage or current at another temperature than that of the gains: the coefficient."""
     for name, channel in (("voltage", target.voltage()), ("current", target.current())):
-        if name in target.reference:
+        if name in target.reference and not (name == "voltage" and target.shared):
             ppm = 1e6 * (target.ratio(name) - 1) / (celsius - reference_celsius)
             channel["ppm_per_k"] = _within("ppm_per_k", channel.get("ppm_per_k", 0.0) + ppm, (-_PPM, _PPM))
 
@@ -220,8 +227,12 @@ def needs(step):
 
 def check_reference(reference, phases):
     """The reference per phase: [{name: value}], from values that hold for all or lists with one per phase."""
+    if not isinstance(reference, dict):
+        raise Refused("invalid", "a reference is an object, not %s" % reference)
     found = [{} for _ in range(phases)]
     for name in reference:
+        if name not in _TOLD:
+            raise Refused("invalid", "a reference of %s is of no use, known are %s" % (name, ", ".join(_TOLD)))
         value = reference[name]
         values = value if isinstance(value, (list, tuple)) else [value] * phases
         if len(values) != phases:
@@ -229,9 +240,24 @@ def check_reference(reference, phases):
         for one, x in zip(found, values):
             if x is None:
                 continue
-            if isinstance(x, bool) or not isinstance(x, (int, float)) or not -1e9 < x < 1e9:
+            if not _is_number(x):
                 raise Refused("invalid", "reference %s is no number: %s" % (name, x))
             if name in ("voltage", "current") and x <= 0:
                 raise Refused("invalid", "reference %s must be above 0, not %s" % (name, x))
             one[name] = float(x)
     return found
+
+
+def check_uncertainty(uncertainty):
+    """The uncertainty in % by name, without what is not known."""
+    if not isinstance(uncertainty, dict):
+        raise Refused("invalid", "an uncertainty is an object, not %s" % uncertainty)
+    found = {name: uncertainty[name] for name in uncertainty if uncertainty[name] is not None}
+    for name, percent in found.items():
+        if not _is_number(percent) or percent < 0:
+            raise Refused("invalid", "uncertainty of %s is no number of percent: %s" % (name, percent))
+    return found
+
+
+def _is_number(x):
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and -1e9 < x < 1e9

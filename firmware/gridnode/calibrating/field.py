@@ -3,7 +3,7 @@ energy totals. Each change is recorded and can be taken back like any calibratio
 
 import machine
 
-from gridnode import clock, documents, energy, storage
+from gridnode import clock, documents, storage
 from gridnode.calibrating import Refused
 from gridnode.setup import calibration, pipeline
 
@@ -41,9 +41,13 @@ def _spec(profile, name):
 
 def _phases(spec, phase):
     count = len(spec.get("current", ()))
-    if not count or (phase is not None and not 1 <= phase <= count):
+    if not count or (phase is not None and not _is_phase(phase, count)):
         raise Refused("invalid", "meter %s has no clamp on phase %s" % (spec["id"], phase))
     return range(count) if phase is None else (phase - 1,)
+
+
+def _is_phase(n, count):
+    return type(n) is int and 1 <= n <= count
 
 
 def _number(value, low, high, what):
@@ -61,7 +65,7 @@ def _input(document, spec, k, command, value):
         channels.append({})
     own = channels[n]
     if command == "ct_direction":
-        if value not in (1, -1):
+        if isinstance(value, bool) or value not in (1, -1):
             raise Refused("invalid", "ct_direction is 1 or -1, not %s" % value)
         former = -1 if own.get("reversed") else 1
         own["reversed"] = value < 0
@@ -83,10 +87,11 @@ def _swap(document, spec, phase, value):
     else:
         wanted = list(range(1, count + 1))
         for n in (phase, value):
-            if n not in wanted:
+            if not _is_phase(n, count):
                 raise Refused("invalid", "phase_swap takes two of the phases 1 to %d, not %s" % (count, n))
         wanted[phase - 1], wanted[value - 1] = value, phase
-    if sorted(wanted) != list(range(1, count + 1)) or count < 2:
+    named = [n for n in wanted if _is_phase(n, count)]
+    if len(named) != len(wanted) or sorted(named) != list(range(1, count + 1)) or count < 2:
         raise Refused("invalid", "phase_swap must name each of the phases 1 to %d once" % count)
     entry["order"] = [former[n - 1] for n in wanted]
     return former, entry["order"]
@@ -110,10 +115,11 @@ def totals(book, meter, phase=None, value=None):
     new = {}
     for way, name in enumerate(("import_wh", "export_wh")):
         if name in value:
-            new[way] = int(_number(value[name], 0, _MOST_MWH / 1000, name) * 1000)
+            wh = _number(value[name], 0, _MOST_MWH / 1000, name)
+            new[way] = int(wh) * 1000 + round((wh - int(wh)) * 1000)  # a large float has no digits to spare
     unknown = [name for name in value if name not in ("import_wh", "export_wh")]
     k = phase or 0
-    if unknown or not 0 <= k < len(book.total) // 2:
+    if unknown or type(k) is not int or not 0 <= k < len(book.total) // 2:
         raise Refused("invalid", "energy_preset takes import_wh and export_wh of a phase or the total")
     record = {
         "version": 1,
@@ -123,11 +129,18 @@ def totals(book, meter, phase=None, value=None):
         "import_mwh": [total[0] for total in book.total[::2]],
         "export_mwh": [total[0] for total in book.total[1::2]],
     }
-    documents.save(RESETS % meter, record)
-    if value:
-        book.preset({2 * k + way: new[way] for way in new})
-    else:
-        book.preset(dict.fromkeys(range(len(book.total)), 0))
+    former = [list(total) for total in book.total]
+    try:
+        documents.save(RESETS % meter, record)
+        if value:
+            book.preset({2 * k + way: new[way] for way in new})
+        else:
+            book.preset(dict.fromkeys(range(len(former)), 0))
+    except (storage.StorageError, OSError) as e:
+        book.total[:] = former
+        book.resets = record["resets"] - 1
+        book.retain()
+        raise Refused("storage", "the totals stay as they were: %s" % e)
     return record
 
 
@@ -135,19 +148,16 @@ def ledger(profile, name):
     """The ledger of a meter, while the application is stopped. Raises Refused where it counts nothing."""
     import time
 
-    from gridnode.calibrating.station import place
+    from gridnode.calibrating import station
 
-    k, spec = place(profile, name)
+    k, spec = station.place(profile, name)
     meter = pipeline.load_meter(spec, profile, machine, time)
     if not meter.counts_energy:
         raise Refused("meter", "meter %s counts no energy" % name)
-    path = energy.path(name, not k)
-    book = energy.Ledger(len(meter.reading.at), 0, storage.Retained(machine.RTC()), k + 1, path)
-    book.load()
-    return book
+    return station.ledger(profile, k, meter)
 
 
-def serial(shelf, profile, request, operator, date):
+def serial(shelf, profile, request, operator, date, source):
     """Carry out a command while the application is stopped: (record, generation)."""
     from gridnode.calibrating.station import Station
 
@@ -163,5 +173,5 @@ def serial(shelf, profile, request, operator, date):
     else:
         done = change(document, profile, request)
         Station(document, done["meter"])  # what the front end cannot be set to is refused here
-    done.update({"operator": operator, "date": date, "source": "serial"})
+    done.update({"operator": operator, "date": date, "source": source})
     return done, shelf.commit(document, [done])

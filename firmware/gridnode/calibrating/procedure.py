@@ -7,7 +7,7 @@ feeds `proof` with readings of it, and asks `prove` for the records. Each raises
 import json
 import math
 
-from gridnode.calibrating import Refused, compute, conditions, unmet
+from gridnode.calibrating import Refused, angle_of, compute, conditions, turn, unmet
 from gridnode.calibrating.windows import Windows
 
 _PROOF = 2  # windows
@@ -110,18 +110,21 @@ class Procedure:
         phase: 1, 2, 3, or None for every phase that the reference tells (all of them in a step that needs none).
         """
         each = self._each
-        if phase is not None and not 1 <= phase <= len(each):
+        if phase is not None and (type(phase) is not int or not 1 <= phase <= len(each)):
             raise Refused("invalid", "there is no phase %r" % phase)
         references = compute.check_reference(reference, len(each))
         needs = compute.needs(self.step)
         table = entry.pop("adc_table", None)
         new = json.loads(json.dumps(entry))  # refused halfway, it must not have changed
-        if table is None and hasattr(self.meter, "orders"):
+        if table:
+            entry["adc_table"] = table
+        elif hasattr(self.meter, "orders"):
             from gridnode.setup import ct
 
             table = ct.converter(self.meter)[0]  # what the new values hold for
         if table:
-            entry["adc_table"] = new["adc_table"] = table
+            new["adc_table"] = table
+        done = []  # voltages
         for n, k in enumerate(each):
             told = references[n]
             if (phase is not None and n + 1 != phase) or (needs and not any(name in told for name in needs)):
@@ -130,6 +133,9 @@ class Procedure:
                 told["phase_deg"] = 0.0
             target = compute.Target(k, self.seen.values[k], told, new, self.spec, self.seen.deviation[k])
             self._compare(target)
+            target.shared = target.volt in done
+            if "voltage" in told:
+                done.append(target.volt)
             self._targets.append(target)
         if not self._targets:
             raise Refused("invalid", "%s needs the reference of %s" % (self.step, " or ".join(needs)))
@@ -155,8 +161,10 @@ class Procedure:
             compute.temperature(target, now, then)
             return
         getattr(compute, self.step)(target)
-        if self.step == "gain" and self.celsius() is not None and "temperature" not in new:
-            new["temperature"] = round(self.celsius(), 1)
+        if self.step == "gain" and self.celsius() is not None:
+            channels = new.get("voltage", []) + new.get("current", [])
+            if "temperature" not in new or not any([channel.get("ppm_per_k") for channel in channels]):
+                new["temperature"] = round(self.celsius(), 1)
 
     def _compare(self, target):
         """Judge a reading beside its reference."""
@@ -172,7 +180,9 @@ class Procedure:
                 raise unmet(name, where + name + " reads %s where the reference is %s", values[name], told[name])
         low = c.get("current_low")
         if uses_current and low is not None:
-            amperes, least = values["current"], low * self._rating / 100
+            amperes, least = values.get("current"), low * self._rating / 100
+            if amperes is None:
+                raise Refused("invalid", where + "this meter measures no current")
             if amperes < least:
                 raise unmet("current", where + "load current %s is below %s", amperes, least, " A")
         for name in ("voltage", "current", "power"):
@@ -185,9 +195,9 @@ class Procedure:
             expected = compute.wanted_angle(told)
             if expected is None and self.step == "power":
                 expected = 0.0
-            found = compute.angle_of(values)
+            found = angle_of(values)
             if expected is not None and found is not None:
-                off = abs(compute.turn(found - expected))
+                off = abs(turn(found - expected))
                 if off > c["angle"]:
                     sentence = where + "the load's angle is %s away from the expected one, allowed are %s"
                     raise unmet("angle", sentence, off, c["angle"], " deg")
@@ -199,8 +209,9 @@ class Procedure:
 
     def prove(self, uncertainty=None):
         """Records, one per phase, of what was better afterwards; raises Refused where it was not."""
+        uncertainty = compute.check_uncertainty(uncertainty or {})
         after = self.proof.result() if self.proof else self.seen
-        return [self._record(target, after, uncertainty or {}) for target in self._targets]
+        return [self._record(target, after, uncertainty) for target in self._targets]
 
     def _record(self, target, after, uncertainty):
         k = target.k
@@ -223,9 +234,12 @@ class Procedure:
                 own = 200 * self.seen.deviation[k][measured] / whole
                 expanded[name] = round(math.sqrt(own * own + uncertainty.get(measured, 0.0) ** 2), 4)
         load = {}
-        for name in ("voltage", "current", "power", "power_factor"):
-            if after.values[k].get(name) is not None:
-                load[name] = round(after.values[k][name], 4)
+        values = after.values[k]
+        for name in ("voltage", "current", "power"):
+            if values.get(name) is not None:
+                load[name] = round(values[name], 4)
+        if len(load) == 3 and values["current"]:
+            load["power_factor"] = round(values["power"] / values["voltage"] / values["current"], 4)
         if after.values[0].get("frequency") is not None:
             load["frequency"] = round(after.values[0]["frequency"], 3)
         if self.celsius() is not None:

@@ -24,6 +24,7 @@ class _Session:
     pending = None  # Procedure that has been measured
     operator = ""
     date = None
+    source = "serial"
 
 
 _now = _Session()
@@ -45,14 +46,20 @@ def _store():
 def _take_names(request):
     _now.operator = str(request.get("operator", _now.operator))[:40]
     _now.date = request.get("date", _now.date)
+    _now.source = request.get("source", "serial")
+
+
+def open_session(request):
+    """Begin a session; returns what is in force."""
+    _forget()
+    _take_names(request)
+    return _store().begin()
 
 
 def _begin(request):
-    _forget()
-    _take_names(request)
+    former = open_session(request)
     document = profile()
-    shelf = store.Store(machine, document["sku"])
-    former = shelf.begin()
+    shelf = _store()
     own = document.get("calibration", {})
     meters = []
     celsius = None
@@ -214,7 +221,7 @@ def _apply(request):
         station.run(found.retry(station.meter))
     records = found.prove(request.get("uncertainty_percent"))
     for record in records:
-        record["source"] = "serial"
+        record["source"] = _now.source
         record["operator"] = _now.operator
         record["date"] = _now.date
         record["instrument"] = str(request.get("instrument", ""))[:60]
@@ -284,7 +291,7 @@ def _check(request):
         station = Station(document, spec["id"])
         if "power" not in station.meter.names:
             continue
-        evidence = checks.Evidence(station.meter, station.spec, station.profile)
+        evidence = checks.Evidence(station.meter, station.spec, station.profile, station.correction.trim)
         station.run(evidence)
         found += evidence.suggestions()
     return {"suggestions": found}
@@ -295,7 +302,7 @@ def _set(request):
 
     _forget()
     _take_names(request)
-    record, number = field.serial(_store(), profile(), request, _now.operator, _now.date)
+    record, number = field.serial(_store(), profile(), request, _now.operator, _now.date, _now.source)
     return {"record": record, "generation": number}
 
 

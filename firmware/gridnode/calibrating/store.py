@@ -3,7 +3,7 @@
 A session works on drafts, one per accepted step, so that a step can be undone and a session that breaks off changes
 nothing. What becomes valid replaces the file in one step (documents.save); a copy of it stays as a generation.
 The records of the steps lie beside the values, a line of JSON each, and are never in memory together: `records` in the
-values tells how many there are and the CRC-32 of their file.
+values tells how many there are and the CRC-32 of their file, `former` the generation that was in force before.
 """
 
 import json
@@ -13,7 +13,7 @@ from binascii import hexlify
 from gridnode import documents, storage
 from gridnode.calibrating import Refused
 from gridnode.config import CALIBRATION
-from gridnode.setup import calibration as judge
+from gridnode.setup import judge
 
 FACTORY = "/config/calibration-factory"
 
@@ -58,7 +58,8 @@ class Store:
     def draft(self):
         """The newest draft. Raises Refused without a session."""
         numbers = _numbers(_DRAFT)
-        document = documents.load("%s%d%s" % (_DRAFT, numbers[-1], _VALUES))[0] if numbers else None
+        is_open = numbers[:1] == [0]
+        document = documents.load("%s%d%s" % (_DRAFT, numbers[-1], _VALUES))[0] if is_open else None
         if document is None:
             raise Refused("sequence", "no calibration session is open: begin one")
         return document
@@ -67,8 +68,12 @@ class Store:
         """A further accepted step and its records; returns how many steps there are."""
         number = _numbers(_DRAFT)[-1] + 1
         stem = _DRAFT + str(number)
-        _write_lines(stem, [json.dumps(record).encode() for record in records])
-        _save(stem, document)
+        try:
+            _write_lines(stem, [json.dumps(record).encode() for record in records])
+            _save(stem, document)
+        except Refused:
+            _remove(stem)
+            raise
         return number
 
     def undo(self):
@@ -80,9 +85,11 @@ class Store:
         return numbers[-2]
 
     def drop(self):
-        """End the session without a result."""
-        for number in reversed(_numbers(_DRAFT)):
-            _remove(_DRAFT + str(number))
+        """End the session without a result. With its first draft it is over."""
+        folder, _, start = _DRAFT.rpartition("/")
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(start):
+                storage.remove(folder + "/" + name)
 
     # -- what is in force
 
@@ -100,11 +107,18 @@ class Store:
         records: of what has led to it, None: those of the session's drafts. What was in force before the first one is
         the factory set, unless one is declared.
         """
+        if records is None:
+            stems = [_DRAFT + str(n) for n in _numbers(_DRAFT)]
+            new = [line for stem in stems for line in _read_lines(stem)]
+        else:
+            new = [json.dumps(record).encode() for record in records]
         former = self.current()["generation"]
+        return self._put(document, former, _merged(former, new), factory)
+
+    def _put(self, document, former, lines, factory=False):
+        """Put a calibration with its records in the place of generation `former`; returns its number."""
         number = 1 + max(self.generations() + [former])
-        document["generation"] = number
-        document["node"] = self.node
-        document["sku"] = self.sku
+        document.update({"generation": number, "former": former, "node": self.node, "sku": self.sku})
         try:
             self.check(document)
         except ValueError as e:
@@ -114,31 +128,21 @@ class Store:
         if former not in self.generations():
             _save(_GENERATION + str(former), self.current())
         stem = _GENERATION + str(number)
-        document["records"] = _write_lines(stem, self._merged(former, records))
-        _save(stem, document)
-        if factory:
-            _save(FACTORY, document)
-        _save(CALIBRATION[: -len(_VALUES)], document)
+        try:
+            document["records"] = _write_lines(stem, lines)
+            _save(stem, document)
+            if factory:
+                _write_lines(FACTORY, _read_lines(stem))
+                _save(FACTORY, document)
+            _save(CALIBRATION[: -len(_VALUES)], document)
+        except Refused:
+            _remove(stem)  # it was never in force
+            raise
         self.drop()
         for old in self.generations()[:-_KEPT]:
-            _remove(_GENERATION + str(old))
+            if old != former:
+                _remove(_GENERATION + str(old))
         return number
-
-    def _merged(self, former, records):
-        """Lines of the new generation: new ones, and old ones of steps, meters and phases that were not done anew."""
-        if records is None:
-            stems = [_DRAFT + str(n) for n in _numbers(_DRAFT)]
-            new = [line for stem in stems for line in _read_lines(stem)]
-        else:
-            new = [json.dumps(record).encode() for record in records]
-        done = [_key(line) for line in new]
-        count = len(new)
-        for line in _read_lines(_GENERATION + str(former)):
-            if count < _RECORDS and _key(line) not in done:
-                count += 1
-                yield line
-        for line in new:
-            yield line
 
     def restore(self, to):
         """Put the factory set or the generation before the one in force back; returns it."""
@@ -146,13 +150,15 @@ class Store:
             document = self.load(FACTORY + _VALUES)
             if document is None:
                 raise Refused("storage", "this node has no factory set")
-            self.commit(document, [])
+            self._put(document, self.current()["generation"], _read_lines(FACTORY))
             return document
         if to != "previous":
             raise Refused("invalid", "restore what: factory or previous?")
-        now = self.current()["generation"]
+        document = self.current()
+        now = document["generation"]
+        former = document.get("former", now - 1)
         for number in reversed(self.generations()):
-            document = self.load("%s%d%s" % (_GENERATION, number, _VALUES)) if number < now else None
+            document = self.load("%s%d%s" % (_GENERATION, number, _VALUES)) if number <= former else None
             if document:
                 _save(CALIBRATION[: -len(_VALUES)], document)
                 self.drop()
@@ -168,9 +174,27 @@ class Store:
         return found
 
 
+def _merged(former, new):
+    """Lines of a new generation: new ones, and old ones of steps, meters and phases that were not done anew."""
+    done = [_key(line) for line in new] + [None]
+    stem = _GENERATION + str(former)
+    surplus = len(new) + sum([_key(line) not in done for line in _read_lines(stem)]) - _RECORDS
+    for line in _read_lines(stem):
+        if _key(line) not in done:
+            surplus -= 1
+            if surplus < 0:
+                yield line
+    for line in new:
+        yield line
+
+
 def _key(line):
-    record = json.loads(line)
-    return record["step"], record["meter"], record["phase"]
+    """What a record is of; None of a line that is none."""
+    try:
+        record = json.loads(line)
+        return record["step"], record["meter"], record["phase"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _save(stem, document):

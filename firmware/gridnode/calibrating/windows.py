@@ -7,6 +7,8 @@ from gridnode.reading import Window
 
 # What decides whether a window is an outlier, and how it is compared.
 _STEADY = ("voltage", "current", "power")
+# What is kept of a window.
+_NAMES = _STEADY + ("reactive_power", "frequency", "temperature", "thd_current")
 _OUTLIER = 5.0  # standard deviations, by the median of the deviations
 _CLEAR = 0.4  # of the limit of the spread: less is no outlier
 _MOVED = 5.0  # times that limit: no outlier but a load that was switched
@@ -36,7 +38,7 @@ class Windows:
     def __init__(self, meter, conditions, rating_a, nominal_v, count=None):
         self.full = False
         self.rejected = 0
-        self.window = Window(meter.id, meter.phases, meter.names)
+        self.window = Window(meter.id, meter.phases, [name for name in meter.names if name in _NAMES])
         self.conditions = conditions
         self._each = list(meter.reading.each())  # the meter itself may be let go before the windows
         self.wanted = count or conditions["windows"]
@@ -59,7 +61,7 @@ class Windows:
         if found.quality:
             self._bad.update(found.quality)
         if not found.quality and coverage >= self.conditions["coverage"]:
-            self._rows.append([dict(values) for values in found.at])
+            self._rows.append([{name: values[name] for name in _NAMES if name in values} for values in found.at])
         else:
             self._most -= 1
         window.restart()
@@ -154,7 +156,7 @@ class Observation:
                 found = [row[k].get(name) for row in rows]
                 if None in found:
                     continue
-                values[name] = middle = median(found)
+                values[name] = median(found)
                 spreads[name] = max(found) - min(found)
                 deviations[name] = deviation(found)
             self.values.append(values)

@@ -23,8 +23,8 @@ def table(adc_uv, adc):
 def fused(machine, spec, typical):
     """Linearisation in uV by what the chip itself makes of its counts, by the calibration that its maker has fused.
 
-    The chip tells whole mV, and counts and mV of different moments: so a line through many, on the voltage's swing. None
-    without such a swing, and for a chip that is typical (mV per count) within what this can tell.
+    The chip tells whole mV, and counts and mV of different moments: so a line through many, on the voltage's swing.
+    None without such a swing, and for a chip that is typical (mV per count) within what this can tell.
     """
     adc = _adc(machine, spec["voltage"][0])
     counts, uv = array("i", range(_PAIRS)), array("i", range(_PAIRS))

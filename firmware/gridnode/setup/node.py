@@ -6,7 +6,7 @@ What is unusable is said and left out: the node measures without a link, and lin
 import time
 from binascii import hexlify
 
-from gridnode import clock, config, documents, rooms, shadow
+from gridnode import clock, config, documents, rooms, shadow, storage
 from gridnode.fault import Fault
 from gridnode.opening import desired
 from gridnode.reading import PHASE
@@ -27,17 +27,19 @@ def furnish(app):
     if problem:
         app.fault("config", "interval", problem, "report every %d s" % app.row_s)
     settings = config.Config(document, app.row_s) if document else None
+    stored = _calibration(app, profile) if profile else None
     rooms.forget()  # the judges go before the permanent rooms come
     if profile:
-        _wire(app, profile)
-        profile = None
+        _wire(app, profile, stored)
+        app.site = _site(profile)
+        profile = stored = None
         rooms.forget()
     _allot(app, document["thing"] if document else "")
     if settings:
-        from gridnode.calibrating import cloud
+        if storage.exists(app.REQUEST):
+            from gridnode.calibrating import cloud
 
-        cloud.resume(app)
-        cloud = None
+            cloud.resume(app)
         desired.configure(app, settings)
         _link(app, document["thing"], settings)
 
@@ -50,10 +52,23 @@ def _document(app, name, check, use, without):
     return document
 
 
-def _wire(app, profile):
+def _site(profile):
+    """What the self-checks need of a profile: see App.site."""
+    own = profile.get("calibration", {})
+    volts = profile["meters"][0].get("voltage", ({},))
+    return (
+        profile["nominal"]["voltage"],
+        profile["rating"]["current"],
+        own.get("load_only", False),
+        " ".join(own.get("auto", ())),
+        len(volts),
+        volts[0].get("bias_mv"),
+    )
+
+
+def _wire(app, profile, stored):
     from gridnode.setup import calibration, pipeline
 
-    stored = _calibration(app, profile)
     try:
         calibration.install(profile, stored)
     except ValueError as e:
@@ -83,10 +98,10 @@ def _wire(app, profile):
 
 
 def _calibration(app, profile):
-    from gridnode.setup import calibration
+    from gridnode.setup import judge
 
     node = hexlify(app.machine.unique_id()).decode()
-    stored, problem = documents.load(config.CALIBRATION, lambda d: calibration.check(d, node, profile["sku"]))
+    stored, problem = documents.load(config.CALIBRATION, lambda d: judge.check(d, node, profile["sku"]))
     if problem:
         action = "measure with the previous one" if stored else "measure with design values"
         app.fault("calibration", "file", problem, action)

@@ -1,4 +1,4 @@
-"""What sensors beside the mains meters sense: air, places that have a temperature, volts."""
+"""What surrounds a node: air, places that have a temperature, volts at slow inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ class Environment:
     """The surroundings of one node. Thread-safe; what is set holds at once.
 
     A place is the id of the meter that is there; one that was never given a value of its own has
-    that of the air. The temperature of the node's processor is `Wiring.temperature`.
+    that of the air. So have the node's processor, its metering chips and its sensors: nothing
+    warms itself.
     """
 
     def __init__(self, temperature: float = 25.0, humidity: float = 50.0) -> None:

@@ -21,6 +21,7 @@ from gridnode_host.bench.chips import (
 from gridnode_host.bench.environment import Environment
 from gridnode_host.bench.mains import Circuit, Clock
 from gridnode_host.bench.site import Parts, Site, Spec, Wired
+from gridnode_host.bench.tolerance import Tolerance
 from gridnode_host.bench.wiring import Wiring
 
 
@@ -83,14 +84,18 @@ def wire(
     environment: Environment | None = None,
     seed: int = 0,
     ideal: bool = False,
+    tolerance: Tolerance | None = None,
 ) -> FrontEnd:
     """Solder the front end of a resolved profile to a node's `wiring`.
 
-    `ideal` takes parts at their design values, else they are spread by `seed`. Raises ValueError
-    for a driver or channel that the bench has no model of.
+    `ideal` takes parts at their design values, else they are spread by `seed` as far as the
+    `tolerance` says (None: that of good parts). Raises ValueError for a driver or channel that
+    the bench has no model of.
     """
-    parts = Parts(profile, seed, ideal)
-    site = Site(circuit, wiring, environment or Environment(), parts, seed, ideal)
+    environment = environment or Environment()
+    wiring.temperature = environment.temperature
+    parts = Parts(profile, seed, ideal, tolerance, environment.temperature)
+    site = Site(circuit, wiring, environment, parts, seed, ideal)
     chips: dict[str, Any] = {}
     meters: dict[str, Any] = {}
     for spec in profile["meters"]:
@@ -105,4 +110,4 @@ def wire(
             chips[spec["id"]] = model
         if exact is not None:
             meters[spec["id"]] = exact
-    return FrontEnd(chips, {"version": 1, "meters": meters})
+    return FrontEnd(chips, {"version": 2, "meters": meters})

@@ -243,16 +243,19 @@ class Circuit:
         *,
         transfer: Transfer | None = None,
         sensed: bool = True,
+        pickup: complex = 0j,
     ) -> Floats:
         """One `voltage` or `current` at the times `t`, as its sensor gets it.
 
-        `phase` counts from 0. `transfer` is the sensor's linear response.
+        `phase` counts from 0. `transfer` is the sensor's linear response, `pickup` what that of
+        a current sees of its phase's voltage, A per V.
         """
+        how: dict[str, Any] = {"transfer": transfer, "sensed": sensed, "pickup": pickup}
         starts, segments = self._timeline
         first = max(bisect_right(starts, float(t.min())) - 1, 0)
         last = max(bisect_right(starts, float(t.max())) - 1, 0)
         if first == last:
-            out = segments[first].signal(quantity, phase, t, transfer=transfer, sensed=sensed)
+            out = segments[first].signal(quantity, phase, t, **how)
             noise = segments[first].noise(quantity, phase, sensed)
             return out + noise * self._noise_at(t, quantity, phase) if noise else out
         out = np.empty(len(t))
@@ -260,13 +263,16 @@ class Circuit:
         for index in range(first, last + 1):
             mask = where == index
             if mask.any():
-                out[mask] = segments[index].signal(
-                    quantity, phase, t[mask], transfer=transfer, sensed=sensed
-                )
+                out[mask] = segments[index].signal(quantity, phase, t[mask], **how)
         levels = [segment.noise(quantity, phase, sensed) for segment in segments[: last + 1]]
         if any(levels):
             out += np.array(levels)[where] * self._noise_at(t, quantity, phase)
         return out
+
+    def supply(self) -> Supply:
+        """What is set now."""
+        with self._lock:
+            return self._supplies[max(bisect_right(self._timeline[0], self._now()) - 1, 0)]
 
     def segments(self, start: float, end: float) -> list[tuple[Segment, float, float]]:
         """The stretches between two rig times: `(segment, from, to)`."""

@@ -32,6 +32,7 @@ CAPABILITIES = frozenset(
         "broker_faults",  # rig.broker can be stopped and started
         "clock",  # rig.clock can be warped
         "faults",  # rig.fault breaks parts by name
+        "instruments",  # rig.instruments opens what a calibration needs
     }
 )
 
@@ -73,6 +74,15 @@ class Rig(abc.ABC):
     @abc.abstractmethod
     def truth(self, node: Any = 0, over: float = 0.0) -> Json:
         """What a perfect meter on a node's mains reads, averaged over the last `over` seconds."""
+
+    @abc.abstractmethod
+    def instruments(self, node: Any = 0) -> Any:
+        """Open the instruments at a node, a context manager.
+
+        `resource` is the PyVISA name of a SCPI instrument that is reference meter, source and
+        climate chamber; `modbus_url` is where a reference meter is that speaks Modbus, with the
+        registers of `modbus_map`.
+        """
 
     @abc.abstractmethod
     def shadow(self, thing: str) -> Json | None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridnode_host.bench import supply
 from gridnode_host.bench.clock import RigClock
@@ -16,7 +16,11 @@ from gridnode_host.bench.environment import Environment
 from gridnode_host.bench.frontend import wire
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.node import VirtualNode
+from gridnode_host.bench.tolerance import Tolerance
 from gridnode_host.bench.wiring import Wiring
+
+if TYPE_CHECKING:
+    from gridnode_host.bench.instruments import Instruments
 
 # Faults of a meter's chip, by the name that its model knows them under (`Chip.faults`).
 _CHIP_FAULTS = {
@@ -54,6 +58,7 @@ class RigNode(VirtualNode):
         micropython: str | None = None,
         seed: int = 0,
         ideal: bool = False,
+        tolerance: Tolerance | None = None,
     ) -> None:
         self.thing = thing
         self.profile = profile
@@ -62,11 +67,13 @@ class RigNode(VirtualNode):
         """Rated current, A."""
         self.circuit = circuit
         self.environment = Environment()
-        """Air, places and volts that its sensors beside the mains meters sense."""
+        """Its surroundings: see `Environment`."""
         self.link = "down"
         """State of its connection as the node last told it: wifi, clock, tls, .. online, down."""
         wiring = Wiring()
-        front_end = wire(profile, circuit, wiring, self.environment, seed=seed, ideal=ideal)
+        front_end = wire(
+            profile, circuit, wiring, self.environment, seed=seed, ideal=ideal, tolerance=tolerance
+        )
         self.calibration = front_end.calibration
         self.chips = front_end.chips
         """Models by meter id."""
@@ -81,6 +88,12 @@ class RigNode(VirtualNode):
         if name not in self.chips:
             raise ValueError(f"{self.thing} has no model of a meter {name!r}")
         return self.chips[name]
+
+    def instruments(self, seed: int = 0) -> Instruments:
+        """Open a reference meter, a source and a climate chamber for this node: a context manager."""
+        from gridnode_host.bench.instruments import Instruments
+
+        return Instruments(self.circuit, self.environment, self.wiring, seed)
 
     @property
     def events(self) -> list[dict[str, Any]]:

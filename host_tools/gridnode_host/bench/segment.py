@@ -47,6 +47,19 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class _Share:
+    """Transfer of what the sensor of a current sees of a voltage."""
+
+    pickup: complex
+    transfer: Transfer | None
+    rms: float  # of the current
+
+    def __call__(self, hertz: Floats, _: float) -> Complexes:
+        share: Complexes = np.full(len(hertz), self.pickup)
+        return share if self.transfer is None else share * self.transfer(hertz, self.rms)
+
+
+@dataclass(frozen=True)
 class Values:
     """Exact means of a stretch, one entry per phase."""
 
@@ -118,15 +131,36 @@ class Segment:
         *,
         transfer: Transfer | None = None,
         sensed: bool = True,
+        pickup: complex = 0j,
     ) -> Floats:
-        """Volts or amperes at the times `t`, without noise."""
+        """Volts or amperes at the times `t`, without noise.
+
+        `pickup` is what the sensor of a current sees of its phase's voltage, A per V.
+        """
+        out: Floats = self._signal(quantity, phase, t, transfer, sensed, pickup)
+        clip = self.clip
+        if pickup and clip is not None and (clip.voltage is None or clip.current is None):
+            # One of both is played, so that no table holds the sum.
+            share = _Share(pickup * self._way(phase), transfer, self._rms(quantity, phase, sensed))
+            out = out + self._signal("voltage", phase, t, share, False, 0j)
+        return out
+
+    def _signal(
+        self,
+        quantity: str,
+        phase: int,
+        t: Floats,
+        transfer: Transfer | None,
+        sensed: bool,
+        pickup: complex,
+    ) -> Floats:
         clip = self.clip
         if clip is not None and clip.rows(quantity) is not None:
-            table = self._clip_table(clip, quantity, phase, transfer, sensed)
+            table = self._clip_table(clip, quantity, phase, transfer, sensed, pickup)
             x = (t - clip.start) * clip.rate_hz
             x = np.remainder(x, clip.length) if clip.repeat else np.clip(x, 0, clip.length)
         else:
-            table = self._cycle_table(quantity, phase, transfer, sensed)
+            table = self._cycle_table(quantity, phase, transfer, sensed, pickup)
             x = self.cycles(t)
             x -= np.floor(x)
             x *= CYCLE_POINTS
@@ -145,16 +179,44 @@ class Segment:
             return level if matrix[phase].any() else 0.0
         return level
 
+    def filtered(
+        self,
+        quantity: str,
+        phase: int,
+        transfer: Transfer | None,
+        sensed: bool = True,
+        pickup: complex = 0j,
+    ) -> Complexes:
+        """Phasors of one signal behind its sensor, in V or A; not of a clip.
+
+        What is picked up takes the sensor's way too, and does not matter to its core.
+        """
+        own = self.lines(quantity, sensed)[phase]
+        lines: Complexes = own
+        if pickup:
+            lines = own + pickup * self._way(phase) * self.v[phase]
+        if transfer is not None:
+            rms = float(np.sqrt(np.sum(np.abs(own) ** 2)))
+            lines = lines * transfer(self.frequencies(), rms)
+        return lines
+
+    def _way(self, phase: int) -> float:
+        """1 for a clamp on its wire, -1 for one that looks the other way, 0 for one that is off."""
+        return float(self.sense_i[phase].sum())
+
+    def _rms(self, quantity: str, phase: int, sensed: bool) -> float:
+        means = self.sensed if sensed else self.values
+        return float(np.sqrt((means.v2 if quantity == "voltage" else means.i2)[phase]))
+
     def _cycle_table(
-        self, quantity: str, phase: int, transfer: Transfer | None, sensed: bool
+        self, quantity: str, phase: int, transfer: Transfer | None, sensed: bool, pickup: complex
     ) -> Floats:
-        key = (quantity, phase, transfer, sensed)
+        if self.clip is not None:
+            pickup = 0j  # the voltage is played
+        key = (quantity, phase, transfer, sensed, pickup)
         table = self.cache.get(key)
         if table is None:
-            lines = self.lines(quantity, sensed)[phase]
-            if transfer is not None:
-                rms = float(np.sqrt(np.sum(np.abs(lines) ** 2)))
-                lines = lines * transfer(self.frequencies(), rms)
+            lines = self.filtered(quantity, phase, transfer, sensed, pickup)
             spectrum = np.zeros(CYCLE_POINTS // 2 + 1, dtype=np.complex128)
             spectrum[self.orders] = lines * (-1j * CYCLE_POINTS / np.sqrt(2.0))
             cycle = np.fft.irfft(spectrum, CYCLE_POINTS)
@@ -163,9 +225,15 @@ class Segment:
         return table
 
     def _clip_table(
-        self, clip: Clip, quantity: str, phase: int, transfer: Transfer | None, sensed: bool
+        self,
+        clip: Clip,
+        quantity: str,
+        phase: int,
+        transfer: Transfer | None,
+        sensed: bool,
+        pickup: complex,
     ) -> Floats:
-        key = (quantity, phase, transfer, sensed)
+        key = (quantity, phase, transfer, sensed, pickup)
         table = self.cache.get(key)
         if table is None:
             rows = clip.rows(quantity)
@@ -173,8 +241,11 @@ class Segment:
             if sensed:
                 rows = (self.sense_v if quantity == "voltage" else self.sense_i) @ rows
             row = rows[phase]
+            rms = float(np.sqrt(np.mean(row**2)))
+            if pickup and clip.voltage is not None:
+                seen = np.fft.rfft(clip.voltage[phase]) * (pickup * self._way(phase))
+                row = row + np.fft.irfft(seen, len(row))
             if transfer is not None:
-                rms = float(np.sqrt(np.mean(row**2)))
                 hertz = np.fft.rfftfreq(len(row), 1.0 / clip.rate_hz)
                 row = np.fft.irfft(np.fft.rfft(row) * transfer(hertz, rms), len(row))
             table = np.append(row, row[0] if clip.repeat else row[-1])

@@ -13,15 +13,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridnode_host import build, provision, resources
 from gridnode_host.bench.clock import SteppedClock
 from gridnode_host.bench.frontend import circuit
 from gridnode_host.bench.node import HEAP_KB
 from gridnode_host.bench.rig_node import RigNode
+from gridnode_host.bench.tolerance import Tolerance
 from gridnode_host.device import Node
 from gridnode_host.output import Output
+
+if TYPE_CHECKING:
+    from gridnode_host.bench.instruments import Instruments
 
 Json = dict[str, Any]
 
@@ -34,8 +38,9 @@ class Solo:
     """A provisioned node whose application is stopped; a context manager.
 
     `profile` is a resolved one, reports come every `interval_s`. Time stands until `start`, so
-    that everything can be laid out before. `ideal` and `seed` choose the parts of the unit;
-    `heap_kb` is its heap in K words.
+    that everything can be laid out before. `ideal`, `seed` and `tolerance` choose the parts of
+    the unit: at their design values, or (not `ideal`) spread. `calibrated` gives it the
+    calibration that is exact for them. `heap_kb` is its heap in K words.
     """
 
     def __init__(
@@ -45,22 +50,26 @@ class Solo:
         interval_s: int,
         ideal: bool = True,
         seed: int = 0,
+        tolerance: Tolerance | None = None,
+        calibrated: bool = True,
         micropython: str | None = None,
         heap_kb: int = HEAP_KB,
     ) -> None:
         self.profile = profile
         self.clock = SteppedClock()
         self.circuit = circuit(profile, self.clock, seed)
+        self._heap_kb = heap_kb
         self._events: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self._stack = ExitStack()
         try:
-            self._build(interval_s, micropython, heap_kb, ideal=ideal, seed=seed)
+            self._build(micropython, ideal=ideal, seed=seed, tolerance=tolerance)
+            self._furnish(interval_s, calibrated)
         except BaseException:
             self.close()
             raise
 
     def _build(
-        self, interval_s: int, micropython: str | None, heap_kb: int, *, ideal: bool, seed: int
+        self, micropython: str | None, *, ideal: bool, seed: int, tolerance: Tolerance | None
     ) -> None:
         vm = micropython or build.micropython()
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gridnode-solo-"))
@@ -74,15 +83,16 @@ class Solo:
             micropython=vm,
             seed=seed,
             ideal=ideal,
+            tolerance=tolerance,
         )
-        self.node.heap_kb = heap_kb
+        self.node.heap_kb = self._heap_kb
         self._stack.enter_context(self.node)
+
+    def _furnish(self, interval_s: int, calibrated: bool) -> None:
         config = provision.node_config(_THING, "localhost", "none", interval_s=interval_s)
-        files = {
-            provision.NODE_JSON: config,
-            provision.PROFILE_JSON: self.profile,
-            provision.CALIBRATION_JSON: self.node.calibration,
-        }
+        files = {provision.NODE_JSON: config, provision.PROFILE_JSON: self.profile}
+        if calibrated:
+            files[provision.CALIBRATION_JSON] = self.node.calibration
         self.link = self._stack.enter_context(Node(self.node.port))
         content = {path: json.dumps(document).encode() for path, document in files.items()}
         provision.install(self.link, content, _Silent())
@@ -96,6 +106,12 @@ class Solo:
     def run(self, code: str) -> str:
         """Run a program in place of the application and return what it prints."""
         return self.link.run(code, _SILENCE_S)
+
+    def instruments(self, seed: int = 0) -> Instruments:
+        """Open reference meter, source and climate chamber; see `Instruments`."""
+        instruments = self.node.instruments(seed)
+        self._stack.callback(instruments.close)
+        return instruments
 
     def events(self) -> Iterator[Json]:
         """Yield what the application prints. Raises TimeoutError when it falls silent."""

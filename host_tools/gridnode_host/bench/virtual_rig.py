@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridnode_host import build, certs, provision, resources
 from gridnode_host.bench import frontend
@@ -20,8 +20,12 @@ from gridnode_host.bench.rig import CAPABILITIES, Json, Rig
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.bench.shadow import ShadowService
 from gridnode_host.bench.sntp import SntpServer
+from gridnode_host.bench.tolerance import Tolerance
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
+
+if TYPE_CHECKING:
+    from gridnode_host.bench.instruments import Instruments
 
 BROKERS = ("embedded", "mosquitto")
 _SSID, _WLAN_KEY = "bench", "bench-wlan-key"
@@ -38,9 +42,9 @@ class VirtualRig(Rig):
     "embedded" or "mosquitto" (None: the environment's BROKER, else embedded); `micropython` is
     the VM's program (None: the environment's MICROPYTHON, else the one from the registry).
     `provision` False leaves the nodes as they come from the factory. `ideal` takes parts at
-    their design values, else each unit is spread by `seed`; `calibrated` gives each node the
-    calibration that is exact for its unit. `interval_s` is that of the reports. `on_event` hears
-    the steps of provisioning: `(thing, event)`.
+    their design values, else each unit is spread by `seed` as far as `tolerance` says;
+    `calibrated` gives each node the calibration that is exact for its unit. `interval_s` is that
+    of the reports. `on_event` hears the steps of provisioning: `(thing, event)`.
     """
 
     capabilities = CAPABILITIES
@@ -55,6 +59,7 @@ class VirtualRig(Rig):
         provision: bool = True,
         seed: int = 0,
         ideal: bool = False,
+        tolerance: Tolerance | None = None,
         calibrated: bool = True,
         interval_s: int | None = None,
         network: str = "wlan",
@@ -68,7 +73,15 @@ class VirtualRig(Rig):
         self._on_event = on_event
         self._stack = ExitStack()
         try:
-            self._start(nodes, profile, broker, micropython, seed=seed, ideal=ideal)
+            self._start(
+                nodes,
+                profile,
+                broker,
+                micropython,
+                seed=seed,
+                ideal=ideal,
+                tolerance=tolerance,
+            )
             if provision:
                 self.provision()
         except BaseException:
@@ -84,6 +97,7 @@ class VirtualRig(Rig):
         *,
         seed: int,
         ideal: bool,
+        tolerance: Tolerance | None,
     ) -> None:
         given = [profile] if isinstance(profile, str | Mapping) else list(profile)
         profiles = [_resolved(given[k % len(given)]) for k in range(nodes)]
@@ -113,6 +127,7 @@ class VirtualRig(Rig):
                 micropython=vm,
                 seed=seed + k,
                 ideal=ideal,
+                tolerance=tolerance,
             )
             node.wiring.wlan[_SSID] = _WLAN_KEY
             node.wiring.modem_up = self._network == "none"
@@ -194,6 +209,15 @@ class VirtualRig(Rig):
     def truth(self, node: RigNode | int | str = 0, over: float = 0.0) -> Json:
         """What a perfect meter on a node's mains reads; see `Circuit.truth`."""
         return self.node(node).circuit.truth(over=over)
+
+    def instruments(self, node: RigNode | int | str = 0, seed: int = 0) -> Instruments:
+        """Open reference meter, source and climate chamber of a node; see `Instruments`.
+
+        They are closed with the bench at the latest.
+        """
+        instruments = self.node(node).instruments(seed)
+        self._stack.callback(instruments.close)
+        return instruments
 
     def shadow(self, thing: str) -> Json | None:
         """The shadow's document as the cloud side holds it."""

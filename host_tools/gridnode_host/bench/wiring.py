@@ -91,7 +91,7 @@ class Wiring:
         self.conversion_us = 36.0
         """Time of one ADC conversion on the chip, the call included."""
         self.temperature: Callable[[], float] = lambda: 40.0
-        """Temperature of the chip in degrees Celsius."""
+        """Temperature of the chip in degrees Celsius; with a front end that of its environment."""
         self.wlan: dict[str, str] = {}
         """Networks in reach: SSID -> key (empty for an open one)."""
         self.wlan_up = True

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from gridnode_host.bench.chips import ade7953_registers as r
-from gridnode_host.bench.chips.ade7953_core import Core, Power, lag_counts
+from gridnode_host.bench.chips.ade7953_core import NOISE_MV, Core, Power, lag_counts
 from gridnode_host.bench.chips.ade7953_energy import Energies
 from gridnode_host.bench.chips.ade7953_events import Events
 from gridnode_host.bench.chips.chip import Chip
-from gridnode_host.bench.chips.metering import Input, Means
+from gridnode_host.bench.chips.metering import Means
 from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.sensors import Input
 from gridnode_host.bench.site import Site, Spec
 from gridnode_host.bench.wiring import Nack
 
@@ -362,19 +363,9 @@ def _twos_complement(value: float) -> int:
 
 def wire(spec: Spec, site: Site) -> tuple[Ade7953, dict[str, Any]]:
     """Solder the chip of a profile's entry to the node; return it and its exact calibration."""
-    volts, exact_u = site.parts.voltage(spec["voltage"][0])
-    entry: dict[str, Any] = {"voltage": [exact_u], "current": []}
-    currents: list[Input | None] = [None, None]
-    for channel, current in enumerate(spec["current"]):
-        sensor, exact = site.parts.current(current)
-        entry["current"].append(exact)
-        currents[channel] = Input(channel, sensor.mv_per_unit, sensor.transfer)
-    chip = Ade7953(
-        site.circuit,
-        Input(0, volts.mv_per_unit, volts.transfer),
-        (currents[0], currents[1]),
-        seed=site.seed,
-    )
+    (voltage, *_), currents, entry = site.parts.inputs(spec, NOISE_MV / spec.get("pga", 1))
+    first, second, *_ = [*currents, None]
+    chip = Ade7953(site.circuit, voltage, (first, second), seed=site.seed)
     if "spi" in spec:
         site.wiring.attach_spi(spec["spi"]["id"], spec["spi"]["cs"], chip)
     else:

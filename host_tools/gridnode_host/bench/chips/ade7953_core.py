@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gridnode_host.bench.chips import ade7953_registers as r
-from gridnode_host.bench.chips.metering import Input, Inputs, Means, weighted
+from gridnode_host.bench.chips.metering import Inputs, Means, weighted
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Floats, Segment
+from gridnode_host.bench.sensors import Input
 
 _RMS_MV = r.FULL_SCALE_MV / math.sqrt(2.0)
-_NOISE_MV = 0.01  # rms, at the converters
+NOISE_MV = 0.01  # rms, at the converters
 # Without the value 0x30 in register 0x120 the chip "does not meet its performance": what that
 # means is not published. Here: it reads low and is noisy, so that nobody can overlook it.
 _DETUNED_GAIN = 0.99
@@ -107,7 +108,7 @@ class Core:
         )
 
     def _rms(self, mv: float, gain: int, offset: int) -> float:
-        noise = _NOISE_MV if self._registers[r.OPTIMUM] == 0x30 else _DETUNED_NOISE_MV
+        noise = NOISE_MV if self._registers[r.OPTIMUM] == 0x30 else _DETUNED_NOISE_MV
         raw = math.hypot(mv, noise) * (r.RMS_FULL_SCALE / _RMS_MV)
         raw *= self._ratio(gain) * self._tuning()
         return math.sqrt(max(raw**2 + r.signed24(self._registers[offset]) * 4096.0, 0.0))

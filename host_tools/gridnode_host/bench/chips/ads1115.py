@@ -15,7 +15,7 @@ import numpy as np
 
 from gridnode_host.bench.chips.chip import Chip
 from gridnode_host.bench.segment import Floats
-from gridnode_host.bench.sensors import Sensor
+from gridnode_host.bench.sensors import Input
 from gridnode_host.bench.site import Site, Spec, Wired
 from gridnode_host.bench.wiring import Nack
 
@@ -147,10 +147,10 @@ def wire(spec: Spec, site: Site) -> Wired:
     currents = []
     for phase, channel in enumerate(spec.get("current", ())):
         sensor, exact = site.parts.current(channel)
-        currents.append(exact)
+        currents.append((sensor, exact))
         first, *second = (int(pin) for pin in str(channel["channel"]).split("-"))
         bias = channel.get("bias_mv", 500.0 * _SUPPLY_V) / 1000.0
-        pins[first] = _clamp(phase, sensor, bias, site)
+        pins[first] = _clamp(Input.of(phase, sensor), bias, site)
         for pin in second:
             pins[pin] = _level(bias)
     chip = Ads1115(
@@ -158,7 +158,7 @@ def wire(spec: Spec, site: Site) -> Wired:
     )
     i2c = spec["i2c"]
     site.wiring.attach_i2c(i2c["id"], i2c.get("address", 0x48), chip, scl=i2c["scl"], sda=i2c["sda"])
-    return chip, {"voltage": [], "current": currents} if currents else None
+    return chip, site.parts.exact([], currents) if currents else None
 
 
 def _slow(place: str, channel: int, site: Site) -> Pin:
@@ -169,9 +169,11 @@ def _level(volts: float) -> Pin:
     return lambda t: np.full(len(t), volts)
 
 
-def _clamp(phase: int, sensor: Sensor, bias: float, site: Site) -> Pin:
+def _clamp(one: Input, bias: float, site: Site) -> Pin:
     def volts(t: Floats) -> Floats:
-        amperes = site.circuit.signal("current", phase, t, transfer=sensor.transfer)
-        return bias + amperes * sensor.mv_per_unit / 1000.0
+        amperes = site.circuit.signal(
+            "current", one.phase, t, transfer=one.transfer, pickup=one.pickup
+        )
+        return bias + amperes * one.mv / 1000.0
 
     return volts

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gridnode_host.bench.chips import atm90e32_registers as r
-from gridnode_host.bench.chips.atm90e32_core import NOISE_MV, Core, Input, Measured
+from gridnode_host.bench.chips.atm90e32_core import NOISE_MV, Core, Measured
 from gridnode_host.bench.chips.atm90e32_status import Status
 from gridnode_host.bench.chips.chip import Chip
 from gridnode_host.bench.mains import Circuit
 from gridnode_host.bench.segment import Floats, Segment
+from gridnode_host.bench.sensors import Input
 from gridnode_host.bench.site import Site, Spec, Wired
 
 __all__ = ["Atm90e32", "Input"]
@@ -118,7 +119,7 @@ class Atm90e32(Chip):
         """Metering starts: nothing has been measured or counted yet."""
         self._window_end = now
         self._counted = now
-        self._of_segment: tuple[Segment, Measured] | None = None
+        self._of_segment: tuple[Segment, tuple[float, ...], Measured] | None = None
         self._status = Status(self._core, self.registers, self._measured, now)
         self._results = {}
 
@@ -197,9 +198,12 @@ class Atm90e32(Chip):
         return bool(self.registers.get(r.METER_EN, 0) & 1)
 
     def _measured(self, segment: Segment) -> Measured:
-        if self._of_segment is None or self._of_segment[0] is not segment:
-            self._of_segment = (segment, self._core.of(segment))
-        return self._of_segment[1]
+        known, gains = self._of_segment, self._core.gains()
+        if known is not None and known[0] is segment and known[1] == gains:
+            return known[2]
+        measured = self._core.of(segment)
+        self._of_segment = (segment, gains, measured)
+        return measured
 
     def _settle(self) -> None:
         """Count energies and follow events up to now."""
@@ -314,18 +318,12 @@ def _tenths(reference: complex, line: complex) -> int:
 
 def wire(spec: Spec, site: Site) -> Wired:
     """Solder a chip with its clamps and voltage dividers to an SPI bus."""
-    entry: dict[str, list[dict[str, object]]] = {"voltage": [], "current": []}
-    inputs: dict[str, list[Input | None]] = {"voltage": [None] * 3, "current": [None] * 3}
-    for quantity, pick in (("voltage", site.parts.voltage), ("current", site.parts.current)):
-        for phase, channel in enumerate(spec[quantity]):
-            sensor, exact = pick(channel)
-            entry[quantity].append(exact)
-            inputs[quantity][phase] = Input(phase, sensor.mv_per_unit, sensor.transfer)
+    voltage, current, entry = site.parts.inputs(spec, NOISE_MV / spec.get("pga", 1))
     chip = Atm90e32(
         site.circuit,
-        inputs["voltage"],
-        inputs["current"],
-        temperature=site.wiring.temperature,
+        [*voltage, None, None][:3],
+        [*current, None, None][:3],
+        temperature=site.environment.temperature,
         seed=site.seed,
     )
     site.wiring.attach_spi(spec["spi"]["id"], spec["spi"]["cs"], chip)

@@ -10,20 +10,12 @@ import numpy as np
 
 from gridnode_host.bench.chips import atm90e32_registers as r
 from gridnode_host.bench.mains import Circuit
-from gridnode_host.bench.segment import Complexes, Floats, Segment, Transfer
+from gridnode_host.bench.segment import Complexes, Floats, Segment
+from gridnode_host.bench.sensors import Input
 
 NOISE_MV = 0.02  # rms at the converter; the chip is specified from 0.12 mV
 _PEAK_MV = r.FULL_SCALE_MV * math.sqrt(2.0)
 _REGISTER_PER_SCALE = 2.0 * math.sqrt(2.0)  # RMS register at full scale, per unit of gain
-
-
-@dataclass(frozen=True)
-class Input:
-    """What is wired to one pin pair: a phase of the circuit (from 0) through a sensor."""
-
-    phase: int
-    mv_per_unit: float
-    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +78,16 @@ class Core:
             return np.zeros(len(t))
         kind, one = wired
         source = self.circuit if segment is None else segment
-        signal = source.signal(kind, one.phase, t, transfer=one.transfer)
-        gain = one.mv_per_unit
+        signal = source.signal(kind, one.phase, t, transfer=one.transfer, pickup=one.pickup)
+        gain = one.mv
         if kind == "current":
             number = next(k for k in range(3) if self._pins[k] is wired)
             gain *= (1, 2, 4, 4)[mode >> 2 * number & 3]
         return np.clip(signal * gain, -_PEAK_MV, _PEAK_MV)
+
+    def gains(self) -> tuple[float, ...]:
+        """mV per V and A of every pin now."""
+        return tuple(0.0 if wired is None else wired[1].mv for wired in self._pins)
 
     def over(self, start: float, cycles: int, frequency: float) -> Measured:
         """Values of whole cycles that begin at the rig time `start`."""

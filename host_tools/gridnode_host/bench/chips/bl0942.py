@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from gridnode_host.bench.chips.chip import UartChip
-from gridnode_host.bench.chips.metering import Input, Inputs, Means
+from gridnode_host.bench.chips.metering import Inputs, Means
 from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.sensors import Input
 from gridnode_host.bench.site import Site, Spec
 
 VREF = 1.218
@@ -253,18 +254,15 @@ def _checksum(data: bytes) -> int:
 
 def wire(spec: Spec, site: Site) -> tuple[Bl0942, dict[str, Any]]:
     """Solder the chip of a profile's entry to the node; return it and its exact calibration."""
-    (volts, exact_u), (amperes, exact_i) = (
-        site.parts.voltage(spec["voltage"][0]),
-        site.parts.current(spec["current"][0]),
-    )
+    (voltage,), (current,), entry = site.parts.inputs(spec, _NOISE_MV)
     uart = spec["uart"]
     chip = Bl0942(
         site.circuit,
-        Input(0, volts.mv_per_unit, volts.transfer),
-        Input(0, amperes.mv_per_unit, amperes.transfer),
+        voltage,
+        current,
         address=spec.get("address", 0),
         baudrate=9600 if uart.get("baud") == 9600 else 4800,
         seed=site.seed,
     )
     site.wiring.attach_uart(uart["id"], chip, tx=uart["tx"], rx=uart["rx"])
-    return chip, {"voltage": [exact_u], "current": [exact_i]}
+    return chip, entry

@@ -22,8 +22,9 @@ import math
 from typing import Any
 
 from gridnode_host.bench.chips.chip import UartChip
-from gridnode_host.bench.chips.metering import Input, Inputs
+from gridnode_host.bench.chips.metering import Inputs
 from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.sensors import Input
 from gridnode_host.bench.site import Site, Spec
 
 U_COEF, I_COEF, P_COEF = 191_200, 16_140, 5_364_000  # typical
@@ -166,15 +167,14 @@ class Cse7766(UartChip):
 
 def wire(spec: Spec, site: Site) -> tuple[Cse7766, dict[str, Any]]:
     """Solder the chip of a profile's entry to the node; return it and its exact calibration."""
-    volts, exact_u = site.parts.voltage(spec["voltage"][0])
-    amperes, exact_i = site.parts.current(spec["current"][0])
+    (voltage,), (current,), entry = site.parts.inputs(spec, _I_NOISE_MV)
     chip = Cse7766(
         site.circuit,
-        Input(0, volts.mv_per_unit, volts.transfer),
-        Input(0, amperes.mv_per_unit, amperes.transfer),
+        voltage,
+        current,
         coefficients=(U_COEF, I_COEF, P_COEF) if site.ideal else None,
         seed=site.seed,
     )
     uart = spec["uart"]
     site.wiring.attach_uart(uart["id"], chip, tx=uart["tx"], rx=uart["rx"])
-    return chip, {"voltage": [exact_u], "current": [exact_i]}
+    return chip, entry

@@ -14,6 +14,7 @@ import numpy as np
 from gridnode_host.bench.segment import Floats
 
 FULL_SCALE = 4096
+NOISE_MV = 5.0  # rms, of a typical unit
 TABLE_STEP = 32
 
 # MicroPython's attenuation constant -> (dead zone in mV, slope as a multiple of Vref / 4096)
@@ -29,7 +30,7 @@ _FINE_PER_MV = 20
 class Esp32Adc:
     """One converter. `ideal` is a typical unit: Vref 1100 mV and neither INL nor DNL."""
 
-    def __init__(self, seed: int = 0, ideal: bool = False, noise_mv: float = 5.0) -> None:
+    def __init__(self, seed: int = 0, ideal: bool = False, noise_mv: float = NOISE_MV) -> None:
         rng = np.random.default_rng([seed, 0xADC])
         self.vref_mv = 1100.0 if ideal else float(rng.uniform(1000.0, 1200.0))
         self.noise_mv = noise_mv

@@ -8,7 +8,7 @@ import numpy as np
 
 from gridnode_host.bench import truth
 from gridnode_host.bench.mains import Circuit
-from gridnode_host.bench.segment import Floats, Values
+from gridnode_host.bench.segment import Floats, Segment, Values
 
 _DECIMALS = 5  # of what a meter tells; finer is the arithmetic of the bench
 
@@ -17,10 +17,11 @@ class Energies:
     """Counters in Wh, varh, VAh and Ah: `[L1, L2, L3, total]` each, never falling.
 
     The total goes by the sign of the total power, so that it is not the sum of the phases where
-    one exports while another imports. Reactive energy imported is the inductive one.
+    one exports while another imports. Reactive energy imported is the inductive one. What counts
+    is what reaches the meter (`sensed`), or what is on the wires.
     """
 
-    def __init__(self, circuit: Circuit, start: float) -> None:
+    def __init__(self, circuit: Circuit, start: float, *, sensed: bool = True) -> None:
         self.e_import = np.zeros(4)
         self.e_export = np.zeros(4)
         self.eq_import = np.zeros(4)
@@ -28,6 +29,7 @@ class Energies:
         self.es = np.zeros(4)
         self.ah = np.zeros(4)
         self._circuit = circuit
+        self._sensed = sensed
         self._until = start
 
     def count(self, until: float) -> None:
@@ -35,7 +37,7 @@ class Energies:
         if until <= self._until:
             return
         for segment, since, to in self._circuit.segments(self._until, until):
-            means, hours = segment.sensed, (to - since) / 3600.0
+            means, hours = self.means(segment), (to - since) / 3600.0
             for imported, exported, power in (
                 (self.e_import, self.e_export, means.p),
                 (self.eq_import, self.eq_export, means.q),
@@ -46,6 +48,15 @@ class Energies:
             self.es += _with_total(means.s) * hours
             self.ah += _with_total(np.sqrt(means.i2)) * hours
         self._until = until
+
+    def means(self, segment: Segment) -> Values:
+        """What counts of a stretch of the circuit."""
+        return segment.sensed if self._sensed else segment.values
+
+    def over(self, since: float, until: float) -> Values:
+        """Means between two rig times."""
+        parts = self._circuit.segments(since, until)
+        return truth.averaged(parts, sensed=self._sensed)
 
 
 class MeterValues:
@@ -77,7 +88,7 @@ class MeterValues:
         self._step_wh = step_wh
         self._demand_s = demand_s
         self._demand_since = max(until - demand_s, on_since)
-        self._values = self._named(_over(circuit, since, until), lines_only) if until > since else {}
+        self._values = self._named(energies.over(since, until), lines_only) if until > since else {}
 
     def get(self, name: str) -> float:
         """A value; 0 before anything was measured."""
@@ -98,7 +109,8 @@ class MeterValues:
     def _demand(self) -> float:
         """Mean imported power over the demand period that ends now, W; 0 before it was on."""
         parts = self._circuit.segments(self._demand_since, self._until)
-        powers = [max(float(seg.sensed.p.sum()), 0.0) * (to - since) for seg, since, to in parts]
+        means = self._energies.means
+        powers = [max(float(means(seg).p.sum()), 0.0) * (to - since) for seg, since, to in parts]
         return sum(powers) / self._demand_s
 
     def _named(self, m: Values, lines_only: bool) -> dict[str, float]:
@@ -128,10 +140,6 @@ class MeterValues:
         out["angle"] = math.degrees(math.atan2(float(m.q.sum()), float(m.p1.sum())))
         out["thd_v"], out["thd_i"] = out["thd_v_mean"], out["thd_i_mean"]
         return out
-
-
-def _over(circuit: Circuit, since: float, until: float) -> Values:
-    return truth.averaged(circuit.segments(since, until), sensed=True)
 
 
 def _ratios(over: Floats, under: Floats) -> Floats:

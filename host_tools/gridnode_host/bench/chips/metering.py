@@ -14,20 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gridnode_host.bench.mains import Circuit
-from gridnode_host.bench.segment import Complexes, Floats, Segment, Transfer
+from gridnode_host.bench.segment import Complexes, Floats, Segment
+from gridnode_host.bench.sensors import Input
 
 _CYCLE_POINTS = 2048  # exact for products of harmonics up to the 1023rd
 _CLIP_HZ = 14_000.0
 _CLIP_PIECE_S = 2.0  # of a clip at once
 _KEPT = 16  # stretches of which the means are remembered
-
-
-class Input(NamedTuple):
-    """What is wired to one pin pair: a phase of the circuit (from 0) through a sensor."""
-
-    phase: int
-    mv_per_unit: float
-    transfer: Transfer | None = None
 
 
 class Means(NamedTuple):
@@ -90,7 +83,7 @@ class Inputs:
     ) -> Means:
         """Means over a stretch of one segment of the circuit, see `over`."""
         if segment.clip is None:
-            return self._of_cycle(segment, limits, delay_s)
+            return self._of_cycle(segment, limits, delay_s, self._gains())
         pieces = max(math.ceil((until - since) / _CLIP_PIECE_S), 1)
         edges = np.linspace(since, until, pieces + 1)
         parts = []
@@ -112,8 +105,10 @@ class Inputs:
             np.zeros(len(t))
             if one is None or one.phase >= self._circuit.phases
             else np.clip(
-                one.mv_per_unit
-                * self._circuit.signal(quantity, one.phase, t, transfer=one.transfer),
+                one.mv
+                * self._circuit.signal(
+                    quantity, one.phase, t, transfer=one.transfer, pickup=one.pickup
+                ),
                 -limit,
                 limit,
             )
@@ -121,21 +116,29 @@ class Inputs:
         )
         return u, i
 
-    def _cycle(self, segment: Segment, limits: tuple[float, float], delay_s: float) -> Means:
-        u, i = (self._cycle_lines(segment, k, limits[k]) for k in range(2))
+    def _gains(self) -> tuple[float, float]:
+        """mV per V and per A now."""
+        u, i = (0.0 if one is None else one.mv for _, one in self._wired)
+        return u, i
+
+    def _cycle(
+        self,
+        segment: Segment,
+        limits: tuple[float, float],
+        delay_s: float,
+        gains: tuple[float, float],
+    ) -> Means:
+        u, i = (self._cycle_lines(segment, k, limits[k], gains[k]) for k in range(2))
         hertz = segment.frequency * np.arange(1, len(i) + 1)
         return self._means(segment, u, i * np.exp(-2j * np.pi * delay_s * hertz), 1)
 
-    def _cycle_lines(self, segment: Segment, k: int, limit: float) -> Complexes:
+    def _cycle_lines(self, segment: Segment, k: int, limit: float, gain: float) -> Complexes:
         """rms phasors, mV, of one input's harmonics from the first."""
         lines = np.zeros(_CYCLE_POINTS // 2, dtype=np.complex128)
         quantity, one = self._wired[k]
         if one is None or one.phase >= self._circuit.phases:
             return lines
-        on_sensor = segment.lines(quantity, True)[one.phase] * one.mv_per_unit
-        if one.transfer is not None:
-            rms = float(np.sqrt(np.sum(np.abs(on_sensor) ** 2))) / abs(one.mv_per_unit)
-            on_sensor = on_sensor * one.transfer(segment.frequencies(), rms)
+        on_sensor = gain * segment.filtered(quantity, one.phase, one.transfer, pickup=one.pickup)
         lines[segment.orders - 1] = on_sensor
         if math.sqrt(2.0) * np.abs(on_sensor).sum() <= limit:
             return lines
@@ -159,15 +162,15 @@ class Inputs:
         quantity, one = self._wired[k]
         if one is None or one.phase >= self._circuit.phases:
             return np.zeros(len(t))
-        signal = segment.signal(quantity, one.phase, t, transfer=one.transfer)
-        return np.clip(signal * one.mv_per_unit, -limit, limit)
+        signal = segment.signal(quantity, one.phase, t, transfer=one.transfer, pickup=one.pickup)
+        return np.clip(signal * one.mv, -limit, limit)
 
     def _noise(self, segment: Segment, k: int) -> float:
         """Mean square, mV^2, of the noise that rides on one input's signal."""
         quantity, one = self._wired[k]
         if one is None or one.phase >= self._circuit.phases:
             return 0.0
-        return (segment.noise(quantity, one.phase, True) * one.mv_per_unit) ** 2
+        return (segment.noise(quantity, one.phase, True) * one.mv) ** 2
 
 
 def _lines_of(signal: Floats) -> Complexes:

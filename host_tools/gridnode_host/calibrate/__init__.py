@@ -1,0 +1,1 @@
+"""`gridnode calibrate`: reference instruments, the session with a node, and the certificate."""
