@@ -14,6 +14,7 @@ _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
+_ROOM = const(24576)  # bytes of heap that must be free for a self-check: its names stay in the VM for ever
 _FAREWELL_MS = const(10000)  # to tell the cloud that the node is calibrating
 _SOON_MS = const(60000)  # between two self-checks of a node that has just been started
 _NEW_MS = const(300000)
@@ -135,15 +136,14 @@ class App:
         return not (self.connection and self.connection.online and (self.shadow.dirty or self._due or self._token))
 
     async def _look(self):
-        """One self-check, while the other tasks run."""
-        try:
+        """One self-check, while the other tasks run; where code lies on the heap there may be no room for it."""
+        gc.collect()
+        if gc.mem_free() > _ROOM:
             from gridnode.calibrating import watch
 
             await watch.look(self)
-        except Exception as e:  # noqa: BLE001 - it must not take the others down
-            self.fault("self-check", "internal", "%s: %s" % (type(e).__name__, e), "leave it out")
-        watch = None
-        rooms.forget()
+            watch = None
+            rooms.forget()
 
     def _event(self, event, ago_s=0, **fields):
         """Publish an event that began `ago_s` seconds ago; kept while there is no link, the oldest go first."""
@@ -366,23 +366,6 @@ def _make():
     return App(machine, retained, boot.examine(machine, retained))
 
 
-def _reset(app, reason):
-    app.stop()
-    app.boot.announce(reason)
-    app.machine.reset()
-
-
-def _calibrate(app):
-    """Do what the cloud or a self-check has asked for before the last reset, and start anew."""
-    from gridnode.calibrating import cloud
-
-    if cloud.pending():
-        cloud.work()
-        _reset(app, "calibrated")
-    cloud = None
-    rooms.forget()
-
-
 def main():
     """Run the node until Ctrl-C; a failure of the application itself is recorded and ends in a reset."""
     app = _make()
@@ -395,10 +378,16 @@ def main():
         time.sleep(300)
     try:
         if storage.exists(app.REQUEST):
-            _calibrate(app)
+            from gridnode.calibrating import cloud
+
+            cloud.catch_up(app)
+            cloud = None
+            rooms.forget()
         asyncio.run(app.run())
         if app.calibrating:
-            _reset(app, "calibration")
+            app.boot.announce("calibration")
+            app.stop()
+            machine.reset()
     except KeyboardInterrupt:
         app.boot.announce("console")
         # The host gets ten minutes between two service calls before the node starts again by itself.

@@ -60,6 +60,7 @@ class Session:
         self.client_id = client_id.encode()
         self.keepalive = keepalive  # s
         self.will = will  # topic and payload (bytes), or None
+        self.opening = None  # whether it begins a clean session, and the CONNECT that was framed for that
         self.link = link
         self.timeout_ms = timeout_ms
         self.on_message = self.on_ack = None
@@ -96,9 +97,11 @@ class Session:
         self.fail()
         self._reset()
         self.link.clear()
-        from gridnode.opening import mqtt
+        if not self.opening or self.opening[0] != clean:
+            from gridnode.opening import mqtt
 
-        mqtt.connect_packet(self, clean)
+            self.opening = clean, mqtt.connect_packet(self.client_id, self.keepalive, self.will, clean)
+        self.link.write(self.opening[1])
 
     def fail(self):
         """Report every publish still in flight as not delivered."""

@@ -8,24 +8,15 @@ import gc
 import sys
 
 _PASSING = ("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas")
-_SERVICE = ("service", "config", "documents", "storage", "health", "rooms")
 
 
 def forget():
     """Drop the passing rooms, umqtt with them; the next import loads them again."""
-    _drop(lambda room: room in _PASSING)
+    drop(lambda room: room in _PASSING)
 
 
-def vacate():
-    """Drop everything that `service` does not need: the application has ended, a reset starts it again."""
-    loop = sys.modules.get("asyncio.core")
-    if loop:  # its tasks, and the one that ran last, hold the application
-        sys.modules["asyncio"].new_event_loop()
-        setattr(loop, "cur_task", None)  # noqa: B010 - the stubs do not know it
-    _drop(lambda room: room not in _SERVICE)
-
-
-def _drop(goes):
+def drop(goes):
+    """Drop the rooms of which `goes(name)` holds, umqtt too."""
     house = sys.modules["gridnode"]
     for name in list(sys.modules):
         path = name.split(".")

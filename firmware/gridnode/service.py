@@ -14,6 +14,7 @@ import sys
 from gridnode import config, documents, health, rooms, storage
 
 _JUDGED = (config.NODE, config.PROFILE, config.CALIBRATION)
+_KEPT = ("service", "config", "documents", "storage", "health", "rooms")  # of the rooms, while the host works
 _WDT_MS = 600000
 _vacated = False
 
@@ -23,11 +24,16 @@ class Refusal(Exception):
 
 
 def _alone():
-    """With the first call: the application has ended, its rooms may go."""
+    """With the first call: the application has ended, a reset starts it again, and its rooms may go."""
     global _vacated
-    if not _vacated:
-        _vacated = True
-        rooms.vacate()
+    if _vacated:
+        return
+    _vacated = True
+    loop = sys.modules.get("asyncio.core")
+    if loop:  # its tasks, and the one that ran last, hold the application
+        sys.modules["asyncio"].new_event_loop()
+        setattr(loop, "cur_task", None)  # noqa: B010 - the stubs do not know it
+    rooms.drop(lambda room: room not in _KEPT)
 
 
 def _service(function):

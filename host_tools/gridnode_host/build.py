@@ -43,6 +43,7 @@ _VIPER = re.compile(r"^[ \t]*@micropython\.viper\b", re.MULTILINE)
 _ANNOTATIONS = frozenset(("title", "description", "examples", "$id", "$schema", "$comment"))
 _HOST_ONLY = frozenset(("allOf", "if", "then"))  # the node's checker does not know them
 _VM_ANSWER = re.compile(rb"vm (\d+) (True|False)\s*")
+_OPTIONS = ("-msmall-int-bits=31",)
 _TIMEOUT_S = 60
 
 
@@ -73,7 +74,7 @@ def build_image(arch: str, out: Path) -> Path:
     before = _read_record(record)
     now: dict[str, str] = {}
     todo: list[Module] = []
-    stamp = f"{_compiler_version()} {arch}".encode()
+    stamp = f"{_compiler_version()} {arch} {_OPTIONS}".encode()
     for module in modules():
         digest = hashlib.sha256(stamp + bytes((module.opt,)) + module.source).hexdigest()
         now[module.name] = digest
@@ -219,8 +220,11 @@ def _compile(module: Module, arch: str, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="gridnode-build-") as folder:
         source, result = Path(folder) / "module.py", Path(folder) / "module.mpy"
         source.write_bytes(module.source)
-        command = [compiler(), f"-O{module.opt}", f"-march={arch}", "-msmall-int-bits=31"]
-        command += ["-s", f"{module.name}.py", "-o", str(result), str(source)]
+        command = [compiler(), f"-O{module.opt}", f"-march={arch}", *_OPTIONS]
+        # A traceback tells the module by the name that the VM knows anyway: every further one
+        # would stay in its table, which grows by 9 KB at the 1270th.
+        shown = module.name.removesuffix("/__init__").rpartition("/")[2]
+        command += ["-s", shown, "-o", str(result), str(source)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )

@@ -1,6 +1,7 @@
 """calibration.json: what is refused, what it changes in a profile, and what a meter is started with."""
 
 from gridnode import reading as r
+from gridnode.calibrating import procedure
 from gridnode.setup import calibration, judge
 
 TABLE = [100000 + 23000 * k for k in range(129)]
@@ -324,13 +325,13 @@ def test_a_meter_that_cannot_be_set_so_refuses():
 def test_where_each_part_is_applied():
     m, c = put(document(), "adc", "gain", "phase")
     samples = {"gain": "samples", "phase": "samples", "offset": "software", "power": "software", "noise": "software"}
-    assert calibration.applied_by(m, c) == samples
+    assert procedure.applied_by(m, c) == samples
     m, c = put(document(), "gain", "phase", "power", "offset", "noise")
     m.phase_left = False
-    assert calibration.applied_by(m, c) == dict.fromkeys(samples, "registers")
+    assert procedure.applied_by(m, c) == dict.fromkeys(samples, "registers")
     m, c = put(document(), "gain", "phase", "power")
     m.phase_left = True
     chip = {"gain": "registers", "phase": "registers+software", "power": "registers"}
-    assert calibration.applied_by(m, c) == dict(chip, offset="software", noise="software")
+    assert procedure.applied_by(m, c) == dict(chip, offset="software", noise="software")
     m, c = put(document())
-    assert calibration.applied_by(m, c) == dict.fromkeys(samples, "software")
+    assert procedure.applied_by(m, c) == dict.fromkeys(samples, "software")

@@ -76,10 +76,10 @@ class Machine:  # and everything that can be had of it
     def __getattr__(self, name): return self
     def __call__(self, *args, **named): return self
 from gridnode import reading
-from gridnode.setup import pipeline
+from gridnode.setup import drivers
 found = {{}}
 for name, profile in json.loads(sys.stdin.read()).items():
-    meters = [pipeline.load_meter(s, profile, Machine(), Time()) for s in profile["meters"]]
+    meters = [drivers.load_meter(s, profile, Machine(), Time()) for s in profile["meters"]]
     found[name] = [(m.phases, sorted(m.names)) for m in meters]
 print(json.dumps([[reading.PHASE, reading.ONCE], found]))
 """

@@ -29,7 +29,7 @@ _ORDERS = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), 
 class Evidence:
     """Means of readings of one meter; `full` when there are enough.
 
-    spec, profile: as installed, or what `setup.node` keeps of them. trim: of the meter's Correction.
+    spec, profile: as installed, or what `setup.papers` keeps of them. trim: of the meter's Correction.
     """
 
     def __init__(self, meter, spec, profile, trim=None):

@@ -94,9 +94,12 @@ def _save(outcome):
         pass  # it is told as interrupted then
 
 
-def pending():
-    """Whether there is work to do."""
-    return (last() or {}).get("state") == "running"
+def catch_up(app):
+    """Do what was asked for before the last reset, if anything, and reset into the application."""
+    if (last() or {}).get("state") == "running":
+        work()
+        app.boot.announce("calibrated")
+        machine.reset()
 
 
 def work():

@@ -5,7 +5,7 @@ import machine
 
 from gridnode import clock, documents, storage
 from gridnode.calibrating import Refused
-from gridnode.setup import calibration, pipeline
+from gridnode.setup import calibration, drivers
 
 RESETS = "/log/energy-%s.json"
 COMMANDS = ("ct_ratio", "ct_direction", "phase_swap", "nominal", "energy_preset")
@@ -151,7 +151,7 @@ def ledger(profile, name):
     from gridnode.calibrating import station
 
     k, spec = station.place(profile, name)
-    meter = pipeline.load_meter(spec, profile, machine, time)
+    meter = drivers.load_meter(spec, profile, machine, time)
     if not meter.counts_energy:
         raise Refused("meter", "meter %s counts no energy" % name)
     return station.ledger(profile, k, meter)

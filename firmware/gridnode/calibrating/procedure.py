@@ -23,6 +23,22 @@ _MEASURES = {
 }
 
 
+_PARTS = ("gain", "phase", "offset", "power", "noise")
+
+
+def applied_by(meter, correction):
+    """Where each part of a meter's correction is applied: {"gain": "registers", "samples" or "software", ..}.
+
+    The phase is "registers+software" where a chip's delays leave something of a lead.
+    """
+    left = getattr(meter, "phase_left", None)  # of a front end with registers
+    own = "samples" if left is None else "registers"
+    where = {part: own if part in correction.applied else "software" for part in _PARTS}
+    if left:
+        where["phase"] += "+software"
+    return where
+
+
 def available(meter):
     """Steps that a meter's front end allows, in a sensible order."""
     names = meter.names

@@ -226,7 +226,7 @@ def _apply(request):
         record["date"] = _now.date
         record["instrument"] = str(request.get("instrument", ""))[:60]
         if station:
-            record["applied"] = _applied(station)
+            record["applied"] = procedure.applied_by(station.meter, station.correction)
         if request.get("as_found"):
             record["as_found"] = True
     if step != "verify":
@@ -235,12 +235,6 @@ def _apply(request):
     if station and step not in ("linearity", "offset"):
         _now.station = station
     return {"number": number, "records": records}
-
-
-def _applied(station):
-    from gridnode.setup import calibration
-
-    return calibration.applied_by(station.meter, station.correction)
 
 
 def _undo(request):

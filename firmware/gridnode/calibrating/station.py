@@ -6,7 +6,7 @@ import time
 
 from gridnode import config, energy, storage
 from gridnode.calibrating import Refused
-from gridnode.setup import calibration, pipeline
+from gridnode.setup import calibration, drivers
 
 _WDT_MS = 600000
 _THERMOMETER_MS = 10000  # between two looks at a thermometer of its own
@@ -53,7 +53,7 @@ class Station:
             meters = []
             for n, spec in enumerate(document["meters"]):
                 is_needed = n == self.k or spec["driver"] in ("sht3x", "ds18b20", "mcu")
-                meters.append(pipeline.load_meter(spec, document, machine, time) if is_needed else None)
+                meters.append(drivers.load_meter(spec, document, machine, time) if is_needed else None)
             self.meter = meters[self.k]
             self.thermometer = calibration.thermometer(meters, self.k)
             self._further = None

@@ -1,12 +1,10 @@
 """Self-checks of the running node: told when they hold twice, applied by themselves where the profile allows it."""
 
 import asyncio
-import gc
 import time
 
 from gridnode.calibrating import checks
 
-_ROOM = 10240  # bytes of heap that must be free for a look
 _PATIENCE_MS = 30000
 _TELL = 2  # looks in a row
 _APPLY = 3
@@ -15,10 +13,7 @@ _TOLD = 3  # suggestions in a report
 
 
 async def look(app):
-    """Look at the primary meter once; a look that the memory does not allow is left out."""
-    gc.collect()
-    if gc.mem_free() < _ROOM:
-        return
+    """Look at the primary meter once."""
     found = {}
     pipeline = app.pipelines[0] if app.pipelines else None  # the primary meter
     if pipeline and "power" in pipeline.meter.names:

@@ -20,7 +20,7 @@ async def connect(connection):
     rooms.forget()
     session = connection.session
     session.begin()
-    rooms.forget()  # umqtt goes before TLS wants large blocks
+    rooms.forget()  # umqtt, if it was needed, goes before TLS wants large blocks
     await connection.link.open(connection.host, connection.port, connection.context)
     while not session.connected:
         session.step()

@@ -15,8 +15,11 @@ class _Paper:
     """Stands in for the socket module and for the socket while umqtt writes its CONNECT, so that releases 1.3.4 to
     1.8.0 serve alike."""
 
-    def __init__(self, link):
-        self.write = link.write
+    def __init__(self):
+        self.packet = b""
+
+    def write(self, data, size=None):
+        self.packet += bytes(data if size is None else data[:size])
 
     def socket(self):
         return self
@@ -37,22 +40,22 @@ class _Paper:
         raise _Framed
 
 
-def connect_packet(session, clean):
-    """Put the CONNECT of `session` into its link."""
+def connect_packet(client_id, keepalive, will, clean=True):
+    """The CONNECT of a client (bytes); will: topic and payload, or None."""
     import umqtt.simple as umqtt  # by far the largest here
 
-    client = umqtt.MQTTClient(session.client_id, None, keepalive=session.keepalive)
-    if session.will:
-        topic, payload = session.will
-        client.set_last_will(topic, payload, qos=1)
+    client = umqtt.MQTTClient(client_id, None, keepalive=keepalive)
+    if will:
+        client.set_last_will(will[0], will[1], qos=1)
     kept = umqtt.socket  # type: ignore[attr-defined]
-    umqtt.socket = _Paper(session.link)  # type: ignore[attr-defined]
+    paper = umqtt.socket = _Paper()  # type: ignore[attr-defined]
     try:
         client.connect(clean)
     except _Framed:
         pass
     finally:
         umqtt.socket = kept  # type: ignore[attr-defined]
+    return paper.packet
 
 
 def subscribe_packet(pid, topics, qos):

@@ -6,7 +6,6 @@ from gridnode.calibration import Correction
 
 _FIRST = {}  # what a channel has that was never calibrated
 _EXCHANGES = ("ct", "atm90e32")  # front ends that can take their current inputs in any order
-_PARTS = ("gain", "phase", "offset", "power", "noise")
 
 
 def install(profile, stored):
@@ -66,19 +65,6 @@ def put(meter, spec, stored=None, thermometer=None):
     entry = stored["meters"].get(spec["id"], _FIRST) if stored else _FIRST
     c.trim = _trim(meter, spec, entry, c, thermometer)
     return c
-
-
-def applied_by(meter, correction):
-    """Where each part of a meter's correction is applied: {"gain": "registers", "samples" or "software", ..}.
-
-    The phase is "registers+software" where a chip's delays leave something of a lead.
-    """
-    left = getattr(meter, "phase_left", None)  # of a front end with registers
-    own = "samples" if left is None else "registers"
-    where = {part: own if part in correction.applied else "software" for part in _PARTS}
-    if left:
-        where["phase"] += "+software"
-    return where
 
 
 def thermometer(meters, k):

@@ -2,20 +2,7 @@
 
 from gridnode import anomaly, energy, reading
 from gridnode.pipeline import Pipeline
-from gridnode.setup import calibration, rules
-
-
-def load_meter(spec, profile, machine, time):
-    """The meter of one profile entry; its driver is the module of that name in gridnode.meters.
-
-    Raises ValueError for what cannot be wired.
-    """
-    name = "gridnode.meters." + spec["driver"]
-    try:
-        module = __import__(name, None, None, ("Meter",))
-    except ImportError:
-        raise ValueError("no driver %r" % spec["driver"])
-    return module.Meter(spec, profile, machine, time)
+from gridnode.setup import rules
 
 
 def flat_names(profile, meters):
@@ -34,15 +21,13 @@ def flat_names(profile, meters):
     ]
 
 
-def build(meter, spec, profile, stored, retained, record, flat, thermometer=None):
+def build(meter, correction, spec, profile, retained, record, flat):
     """The pipeline of a meter, its profile entry `spec`; flat: see `flat_names`.
 
-    stored: the calibration or None, with the Reading that has the temperature; record: number of the meter's record in
-    `retained`. Limits and extremes of the profile hold for what stands flat. Raises ValueError for what the meter
-    cannot be set to.
+    The meter has been started with `correction`. record: number of the meter's record in `retained`. Limits and
+    extremes of the profile hold for what stands flat.
     """
     phases = meter.phases
-    correction = calibration.put(meter, spec, stored, thermometer)
     ledger = None
     if meter.counts_energy or record == 1:  # the first one numbers the reports
         # What the wires can carry, with room for a swell: more is no energy but a fault.

@@ -34,6 +34,9 @@ _RATED_SECONDARY_A = 0.05
 _CURVE_POINTS = 8  # of an exact calibration: within 0.02 degrees and 0.02 % of the core
 
 
+_NOISE = 1e-4  # of the rated current
+
+
 class Parts:
     """Picks the parts of one unit: at their design values, or spread by the seed."""
 
@@ -121,8 +124,9 @@ class Parts:
         volts = [self.voltage(channel) for channel in spec["voltage"]]
         amperes = [self.current(channel) for channel in spec["current"]]
         for sensor, exact in amperes:
-            if noise_mv:
-                exact["noise_a"] = round(noise_mv / sensor.mv_per_unit, 5)
+            noise_a = noise_mv / sensor.mv_per_unit
+            if noise_a > _NOISE * self.rating:  # less is below what any reading shows
+                exact["noise_a"] = round(noise_a, 5)
         return (
             [Input.of(phase, sensor) for phase, (sensor, _) in enumerate(volts)],
             [Input.of(phase, sensor) for phase, (sensor, _) in enumerate(amperes)],

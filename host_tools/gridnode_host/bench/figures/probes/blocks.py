@@ -13,7 +13,7 @@ import time
 
 from _clock import utime  # the VM's own
 from gridnode import config, documents, storage
-from gridnode.setup import pipeline
+from gridnode.setup import calibration, drivers, pipeline
 
 _RUNS = 12
 _SKIP = 6  # a chip's first window, buffers that grow
@@ -37,8 +37,9 @@ async def main():
     profile = config.load(config.PROFILE, config.check_profile)[0]
     stored = documents.load(config.CALIBRATION)[0]
     spec = profile["meters"][0]
-    meter = pipeline.load_meter(spec, profile, machine, time)
-    way = pipeline.build(meter, spec, profile, stored, storage.Retained(machine.RTC()), 1, meter.names)
+    meter = drivers.load_meter(spec, profile, machine, time)
+    correction = calibration.put(meter, spec, stored)
+    way = pipeline.build(meter, correction, spec, profile, storage.Retained(machine.RTC()), 1, meter.names)
     result = {}
     for name, work in (("meter", meter.block), ("way", way.block)):
         found = []

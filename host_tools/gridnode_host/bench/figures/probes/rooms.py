@@ -22,7 +22,7 @@ _nested = [0]
 def _import(name, *rest):
     if not name.startswith(("gridnode", "umqtt")):
         return _load(name, *rest)
-    wanted = rest[2] if len(rest) > 2 and rest[2] else ()
+    wanted = rest[2] if len(rest) > 2 and isinstance(rest[2], tuple) else ()
     for part in wanted:  # `from gridnode import a, b` loads two rooms
         if name + "." + part in _names:
             _count(name + "." + part)
