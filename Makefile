@@ -14,10 +14,10 @@ ARGS ?=
 export BROKER MICROPYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench accuracy events lint build wheel lock clean
+.PHONY: help venv demo test bench accuracy events calibration-report lint build wheel lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 # The stamp holds the place and the lock file that .venv was made from.
 venv: ## Make .venv from requirements.lock, if that has changed
@@ -51,6 +51,10 @@ accuracy: venv ## Measure every front end against truth: table, JSON and plots i
 events: venv ## Count found and false supply events: table, JSON and plots in build/events
 	@echo "Counting supply events on the virtual bench (some 20 minutes)"
 	@$(BIN)/gridnode bench events
+
+calibration-report: venv ## Calibrate 200 simulated units and 12 nodes, try bad inputs: build/calibration
+	@echo "Calibrating simulated units and whole nodes on the virtual bench (some 10 minutes)"
+	@$(BIN)/gridnode bench calibration
 
 lint: venv ## Check style and types of host tools and firmware
 	@echo "Checking style and types"

@@ -8,6 +8,12 @@ if "" in sys.path:
 
 
 def _run():
+    from gridnode import storage
+
+    if storage.exists(storage.REQUEST + ".new") or storage.exists(storage.REQUEST + ".run"):
+        from gridnode.calibrating import cloud
+
+        cloud.catch_up()
     from gridnode import app  # no global: once it has ended, the application leaves the heap
 
     app.main()

@@ -25,8 +25,6 @@ _GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it 
 class App:
     """One node."""
 
-    REQUEST = "/data/calibrate.json"  # of the cloud's or of a self-check, and how it ended
-
     def __init__(self, machine, retained, boot):
         self.machine = machine
         self.retained = retained
@@ -45,6 +43,7 @@ class App:
         self._timed = False  # it is one of UTC
         self._due = False  # a report out of turn is wanted
         self.site = None  # nominal V, rated A, whether it only takes power, what may be put right, voltages, their bias
+        self.last_id = None  # of the last request
         self.suggestions = {}  # of the self-checks -> looks in a row
         self.calibrating = 0  # uptime since when the application has to end, for a request that was kept
         self._looked = 0  # uptime of the last look
@@ -123,13 +122,25 @@ class App:
 
     def calibrate(self, patch):
         """Act on desired.calibrate: (True, its echo) or (False, why it is refused)."""
-        from gridnode.calibrating import cloud
-
         self.shadow.drop("calibrate")  # what stays in desired would be merged with the next request
-        answer = cloud.take(self, patch)
-        cloud = None
-        rooms.forget()
-        return answer
+        name = patch.get("id", self.last_id) if isinstance(patch, dict) else None
+        if not isinstance(name, str) or not 0 < len(name) <= 36:
+            return False, "calibrate needs an id of 1 to 36 characters"
+        if name == self.last_id:  # done once; a delta lacks the id that is reported already
+            return True, {"id": name}
+        if self.calibrating:
+            return False, "%s is under way" % self.last_id
+        try:
+            storage.write(storage.REQUEST + ".new", json.dumps(patch).encode())
+        except storage.StorageError as e:
+            return False, str(e)
+        self.calibrating = self.uptime.ms()
+        self.last_id = name
+        step = str(patch.get("step") or patch.get("command") or "restore")[:24]
+        for pipeline in self.pipelines:
+            pipeline.calibrating = step
+        self.shadow.set("calibration", {"id": name, "state": "running", "step": step})
+        return True, {"id": name}
 
     def _told(self):
         """Whether the cloud has everything that it was to be told."""
@@ -377,12 +388,6 @@ def main():
         machine.WDT(timeout=600000).feed()
         time.sleep(300)
     try:
-        if storage.exists(app.REQUEST):
-            from gridnode.calibrating import cloud
-
-            cloud.catch_up(app)
-            cloud = None
-            rooms.forget()
         asyncio.run(app.run())
         if app.calibrating:
             app.boot.announce("calibration")

@@ -4,6 +4,9 @@ import binascii
 import os
 import struct
 
+# How the last request for calibration ended; beside it .new is one that waits, .run one that was begun.
+REQUEST = "/data/calibrate.json"
+
 
 class StorageError(Exception):
     """A file cannot be read or written; the text says which and why."""

@@ -345,6 +345,7 @@ class Subject(StrEnum):
     memory = "memory"
     accuracy = "accuracy"
     events = "events"
+    calibration = "calibration"
 
 
 @app.command(epilog=epilog("gridnode bench accuracy"))
@@ -361,9 +362,10 @@ def bench(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy, events, speed and memory on the virtual bench.
+    """Measure accuracy, events, calibration, speed and memory on the virtual bench.
 
-    Accuracy and events take many minutes. Tables, JSON and plots go to the folder build.
+    Accuracy, events and calibration take many minutes. Tables, JSON and plots go to the folder
+    build.
     """
     with verb(as_json) as out:
         work = _bench_room("figures")

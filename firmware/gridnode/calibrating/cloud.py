@@ -5,122 +5,66 @@ calibrating, the node resets, does the work as a technician would before the app
 the application, which tells the outcome. What a power cut interrupts is told as interrupted and not begun again.
 """
 
+import json
 import machine
+import os
 
-from gridnode import clock, documents, storage
-from gridnode.app import App
+from gridnode import clock, documents, health, storage
 from gridnode.calibrating import Refused
 
-_ID = 36
 _REASON = 160
 _WDT_MS = 600000
 
 
-def last():
-    """What was asked for last, and how it ended: {"id", "state", ..}, or None."""
-    return documents.load(App.REQUEST)[0]
-
-
-def take(app, patch):
-    """Judge a patch of desired.calibrate: (True, its echo), with the work still to be done, or (False, why not).
-
-    What is asked for again, and what has already gone, is only echoed.
-    """
-    former = last()
-    if not isinstance(patch, dict):
-        return False, "calibrate must be an object"
-    name = patch.get("id")
-    if name is None and former:  # a delta holds what differs from the echo: the id is the former one's
-        return True, {"id": former["id"]}
-    if not isinstance(name, str) or not 0 < len(name) <= _ID:
-        return False, "calibrate needs an id of 1 to %d characters" % _ID
-    if former and former["id"] == name:
-        return True, {"id": name}
-    if app.calibrating:
-        return False, "a step is under way"
-    if sum([kind in patch for kind in ("step", "command", "restore")]) != 1:
-        return False, "calibrate needs one of step, command and restore"
-    return ask(app, patch)
-
-
-def ask(app, request):
-    """Keep a request for the time when the application has ended, and let it end: (True, its echo) or (False, why)."""
-    outcome = {"id": request["id"], "state": "running", "step": title(request)}
-    try:
-        documents.save(App.REQUEST, dict(outcome, version=1, request=request))
-    except (storage.StorageError, OSError) as e:
-        return False, "the request cannot be kept: %s" % e
-    for pipeline in app.pipelines:
-        pipeline.calibrating = outcome["step"]
-    app.shadow.set("calibration", outcome)
-    app.calibrating = app.uptime.ms()
-    return True, {"id": request["id"]}
-
-
-def title(request):
-    """What a request is called in reports."""
-    return str(request.get("step") or request.get("command") or ("restore" if "restore" in request else ""))[:24]
-
-
-def resume(app):
-    """Tell at start how the last request ended."""
-    former = last()
-    if not former:
-        return
-    told = {name: former[name] for name in former if name not in ("version", "told")}
-    if not former.get("told"):
-        app.tell("calibration", **told)
-    for name in ("generation", "reason", "after_percent"):  # a shadow merges: what does not hold is null
-        told.setdefault(name)
-    if told["after_percent"]:
-        for name in ("voltage", "current", "power", "angle", "nonlinearity"):
-            told["after_percent"].setdefault(name)
-    app.shadow.set("calibrate", {"id": former["id"]})
-    app.shadow.set("calibration", told)
-    if not former.get("told"):
-        _save(dict(former, told=True))
-
-
 def _end(outcome, state, **more):
     outcome["state"] = state
+    outcome["new"] = True  # to the cloud
     outcome.update(more)
-    _save(outcome)
-
-
-def _save(outcome):
     try:
-        documents.save(App.REQUEST, outcome)
+        documents.save(storage.REQUEST, outcome)
     except (storage.StorageError, OSError):
-        pass  # it is told as interrupted then
+        pass  # a full flash: the cloud sees by its absence that nothing was done
 
 
-def catch_up(app):
-    """Do what was asked for before the last reset, if anything, and reset into the application."""
-    if (last() or {}).get("state") == "running":
-        work()
-        app.boot.announce("calibrated")
-        machine.reset()
-
-
-def work():
-    """Do what was asked for, the application not yet started; the outcome is kept for `resume`."""
-    machine.WDT(timeout=_WDT_MS).feed()
-    outcome = last()
-    request = outcome.pop("request", None)
-    _save(outcome)  # a second time it would be no more there
+def catch_up():
+    """Do what was asked for before the last reset, if it was not begun already, and reset into the application."""
+    new, begun = storage.REQUEST + ".new", storage.REQUEST + ".run"
+    interrupted = storage.exists(begun)
     try:
-        if request is None:
+        with open(begun if interrupted else new, "rb") as f:
+            request = json.loads(f.read())
+        outcome = {"version": 1, "id": request["id"], "step": _title(request)}
+    except (OSError, ValueError, KeyError, TypeError):
+        storage.remove(new)
+        storage.remove(begun)
+        return
+    machine.WDT(timeout=_WDT_MS).feed()
+    try:
+        if interrupted:
             raise Refused("interrupted", "interrupted by a restart")
+        os.rename(new, begun)  # so that it is not begun a second time
         _end(outcome, "done", **_carry_out(request))
     except Refused as e:
         _end(outcome, "refused", reason=e.message[:_REASON])
     except Exception as e:  # noqa: BLE001 - the cloud must hear how it ended
         _end(outcome, "refused", reason=("%s: %s" % (type(e).__name__, e))[:_REASON])
+    storage.remove(new)
+    storage.remove(begun)
+    retained = storage.Retained(machine.RTC())
+    record = retained.read(health.RECORD)
+    health.announce(retained, record[0] if record else 0, "calibrated")
+    machine.reset()
+
+
+def _title(request):
+    return str(request.get("step") or request.get("command") or ("restore" if "restore" in request else ""))[:24]
 
 
 def _carry_out(request):
     from gridnode.calibrating import serial
 
+    if sum([kind in request for kind in ("step", "command", "restore")]) != 1:
+        raise Refused("invalid", "calibrate needs one of step, command and restore")
     names = {
         "operator": request.get("operator", "cloud"),
         "date": clock.unix_time() if clock.valid() else None,

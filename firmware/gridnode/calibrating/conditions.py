@@ -25,7 +25,7 @@ _COMMON: dict = {
 }
 
 STEPS: dict = {
-    "linearity": {"voltage_low": 70, "impurity": 0.15, "thd": 2, "windows": 10, "most": 13},
+    "linearity": {"voltage_low": 70, "impurity": 0.15, "windows": 10, "most": 13},
     "offset": {"current_high": 2, "noise_i": 0.5, "idle": 0.05, "windows": 8, "most": 11},
     "gain": {"current_low": 4, "current_high": 125, "reference": 20, "after_v": 0.2, "after_i": 0.25},
     "phase": {"current_low": 4, "current_high": 125, "angle": 12, "thd": 20, "after_deg": 0.1},

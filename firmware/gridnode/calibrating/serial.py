@@ -62,7 +62,6 @@ def _begin(request):
     shelf = _store()
     own = document.get("calibration", {})
     meters = []
-    celsius = None
     for spec in document["meters"]:
         station = Station(former, spec["id"])
         steps = procedure.available(station.meter)
@@ -86,7 +85,6 @@ def _begin(request):
         "sku": document["sku"],
         "generation": former["generation"],
         "firmware": health.VERSION,
-        "temperature": celsius,
         "meters": meters,
         "class": own.get("class", _CLASS),
         "points": list(own.get("points", _POINTS)),

@@ -67,13 +67,30 @@ def _settings(app, path):
     from gridnode import config, documents
     from gridnode.opening import desired
 
-    if storage.exists(app.REQUEST):
-        from gridnode.calibrating import cloud
-
-        cloud.resume(app)
+    if storage.exists(storage.REQUEST):
+        _outcome(app, documents)
     settings = config.Config(documents.load(path)[0], app.row_s)
     desired.configure(app, settings)
     return [settings.get(section) for section in ("network", "mqtt", "clock")]
+
+
+def _outcome(app, documents):
+    """Tell how the last request of the cloud's ended. A shadow merges: what does not hold is null."""
+    told = documents.load(storage.REQUEST)[0]
+    if not told:
+        return
+    del told["version"]
+    new = told.pop("new", False)
+    app.last_id = told["id"]
+    app.shadow.set("calibrate", {"id": told["id"]})
+    if new:
+        app.tell("calibration", **told)
+        documents.save(storage.REQUEST, dict(told, version=1))
+    for name in ("generation", "reason", "after_percent"):
+        told.setdefault(name)
+    for name in ("voltage", "current", "power", "angle") if told["after_percent"] else ():
+        told["after_percent"].setdefault(name)
+    app.shadow.set("calibration", told)
 
 
 def _interface(wanted):

@@ -1,7 +1,7 @@
 """`gridnode bench`: the figures of the product, measured on the virtual bench.
 
-Subjects: accuracy against truth, supply events, cost of measuring, memory, time to the first
-shadow. Each is a table or more with its limits; everything also goes to files below `build`.
+Subjects: accuracy against truth, supply events, calibration, cost of measuring, memory, time
+to the first shadow. Each is a table or more with its limits; everything also goes to files below `build`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gridnode_host import build, resources
-from gridnode_host.bench.figures import accuracy, cost, events, memory, plots, running, startup
+from gridnode_host.bench.figures import (
+    accuracy,
+    calibration,
+    cost,
+    events,
+    memory,
+    plots,
+    running,
+    startup,
+)
 from gridnode_host.bench.figures.front_ends import CLAMPS, FRONT_ENDS
 from gridnode_host.bench.figures.tables import Table, folder, store
 from gridnode_host.errors import Exit
@@ -84,6 +93,7 @@ SUBJECTS: dict[str, Callable[[Output], list[Table]]] = {
     "memory": _memory,
     "accuracy": _accuracy,
     "events": _events,
+    "calibration": calibration.tables,
 }
 SHORT = ("startup", "cost", "memory")
 """What is measured when no subject is named: minutes in all."""

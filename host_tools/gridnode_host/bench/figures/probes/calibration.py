@@ -3,6 +3,7 @@
 Reads {"unit": seed, "points": [% of rating]}; prints an object. A front end is arithmetic on phasors, apart from the
 firmware: gains, leads, a clamp's curve, pick-up, noise, temperature.
 """
+# mypy: ignore-errors
 
 import cmath
 import json
@@ -155,7 +156,7 @@ class Bench:
         for _ in range(BLOCKS):
             window.add(self.meter.read(self.correction))
         found = window.finish(0).at[0]
-        power = "power at PF %g" % factor
+        power = f"power at PF {factor:g}"
         for name, value, true in (
             ("voltage", found["voltage"], volts),
             ("current", found["current"], amperes),
