@@ -147,8 +147,9 @@ def discard(paths):
 
 def _refusing(work, *args):
     """Call a function of the rooms for the technician; their refusals become ours."""
-    from gridnode.calibrating import Refused
+    from gridnode.calibrating import Refused, load
 
+    load()
     try:
         return work(*args)
     except Refused as e:
@@ -156,9 +157,13 @@ def _refusing(work, *args):
 
 
 def _attend(work, *args):
+    return _refusing(_attended, work, *args)
+
+
+def _attended(work, *args):
     from gridnode.setup import attend
 
-    return _refusing(getattr(attend, work), *args)
+    return getattr(attend, work)(*args)
 
 
 @_service
@@ -182,9 +187,13 @@ def command(meter, order, value=None):
 @_service
 def calibration(order, request=None):
     """An order of a calibration session, see calibrating.serial; `calibrating` and what it needs stay loaded."""
+    return _refusing(_order, order, request or {})
+
+
+def _order(order, request):
     from gridnode.calibrating import serial
 
-    return _refusing(serial.handle, order, request or {})
+    return serial.handle(order, request)
 
 
 @_service

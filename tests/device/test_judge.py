@@ -6,7 +6,7 @@ from array import array
 
 from gridnode import anomaly, energy, reading, report, shadow
 from gridnode.pipeline import Pipeline
-from gridnode.setup import calibration, pipeline, rules
+from gridnode.setup import calibration, judge, pipeline, rules
 
 LIMITS = {
     "voltage": {"low": 207, "high": 253, "hysteresis": 2, "priority": 2},
@@ -148,7 +148,7 @@ def test_gains_and_phase_where_the_meter_applied_none():
     wild = {"version": 2, "meters": {"main": {"voltage": [{"gain": 9}]}}}
     for stored in ({"version": 1, "meters": {}}, short, wild):
         try:
-            calibration.check(stored)
+            judge.check(stored)
         except ValueError:
             continue
         raise AssertionError(stored)

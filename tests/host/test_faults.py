@@ -22,7 +22,7 @@ def test_no_code_of_the_firmware_is_without_advice() -> None:
     codes = set(TOLD.findall(text))
     assert {"cert_missing", "mqtt_timeout", "interval", "sync_timeout"} <= codes
     codes |= {"bus_fault", "stale", "implausible"}  # a reading's reasons, passed on as they are
-    elsewhere = {"file", "sntp_"}  # told by its room; the first part of the clock's codes
+    elsewhere = {"file", "refused", "sntp_"}  # told by their room; the first part of the clock's codes
     assert not codes - elsewhere - set(faults._ADVICE)
 
 

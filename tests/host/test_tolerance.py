@@ -413,8 +413,8 @@ def test_calibration_undoes_what_is_in_front_of_a_chip(name: str, seed: int) -> 
 
 
 def test_noise_of_a_chip_is_told_in_amperes_of_the_unit() -> None:
-    """CSE7766: an idle chip shows 0.046 mV on its shunt; ADE7953: 0.01 mV behind its amplifier."""
+    """CSE7766: an idle chip shows 0.046 mV on its shunt; ADE7953: 0.01 mV behind its amplifier, less than shows."""
     found = Bench("plug-cse7766", 4).exact["current"][0]
     assert found["noise_a"] == pytest.approx(0.046 / (1.0 / found["gain"]), abs=1e-5)
-    found = Bench("plug-ade7953", 4).exact["current"][0]
-    assert found["noise_a"] == pytest.approx(0.01 / 8 / (2.0 / found["gain"]), abs=1e-5)
+    assert 0.01 / 8 / 2.0 < 1e-4 * 16
+    assert "noise_a" not in Bench("plug-ade7953", 4).exact["current"][0]

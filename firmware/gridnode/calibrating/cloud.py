@@ -10,7 +10,7 @@ import machine
 import os
 
 from gridnode import clock, documents, health, storage
-from gridnode.calibrating import Refused
+from gridnode.calibrating import Refused, load
 
 _REASON = 160
 _WDT_MS = 600000
@@ -61,6 +61,7 @@ def _title(request):
 
 
 def _carry_out(request):
+    load()
     from gridnode.calibrating import serial
 
     if sum([kind in request for kind in ("step", "command", "restore")]) != 1:

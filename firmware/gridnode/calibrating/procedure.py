@@ -94,6 +94,7 @@ class Procedure:
     def examine(self):
         """Judge the windows by what needs no reference; returns the Observation."""
         self.seen = self.windows.result()
+        self.windows.forget()
         for k in self._each:
             self._examine(k, self.seen.values[k])
         hertz = self.seen.values[0].get("frequency")

@@ -109,9 +109,15 @@ class Store:
         """
         if records is None:
             stems = [_DRAFT + str(n) for n in _numbers(_DRAFT)]
-            new = [line for stem in stems for line in _read_lines(stem)]
+
+            def new():
+                for stem in stems:
+                    for line in _read_lines(stem):
+                        yield line
         else:
-            new = [json.dumps(record).encode() for record in records]
+            def new():
+                for record in records:
+                    yield json.dumps(record).encode()
         former = self.current()["generation"]
         return self._put(document, former, _merged(former, new), factory)
 
@@ -176,15 +182,20 @@ class Store:
 
 def _merged(former, new):
     """Lines of a new generation: new ones, and old ones of steps, meters and phases that were not done anew."""
-    done = [_key(line) for line in new] + [None]
+    done, count = [None], 0
+    for line in new():
+        count += 1
+        key = _key(line)
+        if key not in done:
+            done.append(key)
     stem = _GENERATION + str(former)
-    surplus = len(new) + sum([_key(line) not in done for line in _read_lines(stem)]) - _RECORDS
+    surplus = count + sum([_key(line) not in done for line in _read_lines(stem)]) - _RECORDS
     for line in _read_lines(stem):
         if _key(line) not in done:
             surplus -= 1
             if surplus < 0:
                 yield line
-    for line in new:
+    for line in new():
         yield line
 
 

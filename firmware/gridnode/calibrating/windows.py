@@ -1,5 +1,6 @@
 """Windows of readings: medians of several, outliers rejected, what is left as an uncertainty."""
 
+import gc
 import math
 
 from gridnode.calibrating import Refused, unmet
@@ -57,6 +58,7 @@ class Windows:
         if window.ms < 1000 * self.conditions["window_s"]:
             return
         coverage = window.coverage()
+        gc.collect()  # what is kept of the window then lies low, not all over the heap
         found = window.finish(0)
         if found.quality:
             self._bad.update(found.quality)
@@ -68,6 +70,10 @@ class Windows:
         self._weigh()
         enough = len(self._kept) >= self.wanted and self._fine()
         self.full = enough or len(self._rows) >= self._most
+
+    def forget(self):
+        """Let go what was collected."""
+        self._rows, self._kept = [], []
 
     def _weigh(self):
         """Keep the windows that agree."""
