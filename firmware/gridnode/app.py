@@ -150,9 +150,12 @@ class App:
         """One self-check, while the other tasks run; where code lies on the heap there may be no room for it."""
         gc.collect()
         if gc.mem_free() > _ROOM:
-            from gridnode.calibrating import watch
+            try:
+                from gridnode.calibrating import watch
 
-            await watch.look(self)
+                await watch.look(self)
+            except Exception as e:  # noqa: BLE001 - it must not take the others down
+                self.fault("self-check", "internal", "%s: %s" % (type(e).__name__, e), "leave it out")
             watch = None
             rooms.forget()
 
