@@ -8,8 +8,10 @@ if "" in sys.path:
 
 
 def _run():
-    from gridnode import storage
+    from gridnode import health, storage
 
+    if health.held():
+        return  # to the prompt
     if storage.exists(storage.REQUEST + ".new") or storage.exists(storage.REQUEST + ".run"):
         from gridnode.calibrating import cloud
 

@@ -4,9 +4,6 @@ import json
 
 from gridnode import documents, schema
 
-NODE = "/config/node.json"
-PROFILE = "/config/profile.json"
-CALIBRATION = "/config/calibration.json"
 VERSION = 1
 
 _DEFAULTS: dict = {
@@ -107,7 +104,7 @@ class Config:
             document = _merge(json.loads(json.dumps(self.document)), patch)
             check_node(document, self._row_s)
             if document != self.document:
-                documents.save(NODE, document)
+                documents.save(documents.NODE, document)
                 self.document = document
         except (ConfigError, documents.StorageError, OSError) as e:
             return str(e)

@@ -10,6 +10,10 @@ import os
 
 from gridnode.storage import StorageError, crc, exists, promote, remove, write
 
+NODE = "/config/node.json"
+PROFILE = "/config/profile.json"
+CALIBRATION = "/config/calibration.json"
+
 _JOURNAL = "/config/install.json"
 _CRC_KEY = b',"crc32":"'
 
@@ -24,13 +28,16 @@ def make_dirs():
 def encode(document):
     """Document as bytes with its crc32; raises StorageError for what JSON cannot hold (NaN, infinity)."""
     document.pop("crc32", None)
-    text = json.dumps(document).encode()
+    text = json.dumps(document)
     try:
         json.loads(text)
     except ValueError:
         raise StorageError("not representable as JSON")
-    body = b" " + text[:-1]
-    return body + _CRC_KEY + b"%08x" % crc(body) + b'"}'
+    data = bytearray(b" ")  # few copies: the heap of a node at work has little room
+    data.extend(text.encode())
+    end = len(data) - 1
+    data[end:] = _CRC_KEY + b"%08x" % crc(memoryview(data)[:end]) + b'"}'
+    return data
 
 
 def decode(text):

@@ -35,7 +35,7 @@ _COUNTS = ("reactive_energy_import_varh", "reactive_energy_export_varh", "appare
 _AUX = ("aux1", "aux2", "aux3", "aux4")
 ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX
 
-_DERIVED = ("apparent_power", "power_factor")
+DERIVED = ("apparent_power", "power_factor")
 _RMS = ("voltage", "current", "voltage_ll", "neutral_current")
 _SUMMED = ("power", "reactive_power", "apparent_power", "harmonic_power")
 _NEWEST = ("phase_angle",) + _COUNTS
@@ -154,7 +154,7 @@ class Window:
 
     def __init__(self, meter, phases=1, names=None, extremes=(), spoilt=0.1):
         self.reading = Reading(meter, phases)
-        self.names = tuple(set(names or tuple(PHASE) + ONCE) | set(_DERIVED))
+        self.names = tuple(set(names or tuple(PHASE) + ONCE) | set(DERIVED))
         self.extremes = extremes
         self.spoilt = spoilt
         size = len(self.names) * len(self.reading.at)

@@ -12,16 +12,18 @@ _PASSING = ("setup", "opening", "calibrating", "config", "documents", "schema", 
 
 def forget():
     """Drop the passing rooms, umqtt with them; the next import loads them again."""
-    drop(lambda room: room in _PASSING)
+    drop(lambda path: path[0] in _PASSING)
 
 
 def drop(goes):
-    """Drop the rooms of which `goes(name)` holds, umqtt too."""
-    house = sys.modules["gridnode"]
+    """Drop the modules of which `goes(path below gridnode)` holds, umqtt too."""
     for name in list(sys.modules):
         path = name.split(".")
-        if path[0] == "umqtt" or (path[0] == "gridnode" and len(path) > 1 and goes(path[1])):
+        if path[0] == "umqtt":
             del sys.modules[name]
-            if len(path) == 2 and hasattr(house, path[1]):
-                delattr(house, path[1])
+        elif path[0] == "gridnode" and len(path) > 1 and goes(path[1:]):
+            del sys.modules[name]
+            house = sys.modules.get(name[: -1 - len(path[-1])])
+            if hasattr(house, path[-1]):
+                delattr(house, path[-1])
     gc.collect()

@@ -13,7 +13,7 @@ import sys
 
 from gridnode import config, documents, health, rooms, storage
 
-_JUDGED = (config.NODE, config.PROFILE, config.CALIBRATION)
+_JUDGED = (documents.NODE, documents.PROFILE, documents.CALIBRATION)
 _KEPT = ("service", "config", "documents", "storage", "health", "rooms")  # of the rooms, while the host works
 _WDT_MS = 600000
 _vacated = False
@@ -33,7 +33,7 @@ def _alone():
     if loop:  # its tasks, and the one that ran last, hold the application
         sys.modules["asyncio"].new_event_loop()
         setattr(loop, "cur_task", None)  # noqa: B010 - the stubs do not know it
-    rooms.drop(lambda room: room not in _KEPT)
+    rooms.drop(lambda path: path[0] not in _KEPT)
 
 
 def _service(function):
@@ -80,8 +80,8 @@ def _hash(path):
 @_service
 def info():
     """Who this is: firmware, platform, identity, and what lies on it."""
-    document, problem = documents.load(config.NODE)
-    profile, profile_problem = documents.load(config.PROFILE)
+    document, problem = documents.load(documents.NODE)
+    profile, profile_problem = documents.load(documents.PROFILE)
     fs = os.statvfs("/")
     return {
         "firmware": health.VERSION,
@@ -117,12 +117,12 @@ def install(files):
                 text = f.read()
             try:
                 document = documents.decode(text)
-                if path == config.PROFILE:
+                if path == documents.PROFILE:
                     config.check_profile(document)
                     profile = document
                     continue
-                profile = profile or documents.load(config.PROFILE)[0] or {}
-                if path == config.NODE:
+                profile = profile or documents.load(documents.PROFILE)[0] or {}
+                if path == documents.NODE:
                     config.check_node(document, profile.get("row_s", 10))
                 else:
                     _judge_calibration(document, profile)
@@ -186,23 +186,23 @@ def command(meter, order, value=None):
 
 @_service
 def calibration(order, request=None):
-    """An order of a calibration session, see calibrating.serial; `calibrating` and what it needs stay loaded."""
+    """An order of a calibration session, see calibrating.steps; `calibrating` and what it needs stay loaded."""
     return _refusing(_order, order, request or {})
 
 
 def _order(order, request):
-    from gridnode.calibrating import serial
+    from gridnode.calibrating import steps
 
-    return serial.handle(order, request)
+    return steps.handle(order, request)
 
 
 @_service
-def restart():
-    """Reset the node; the answer is the last thing it says."""
+def restart(hold=False):
+    """Reset the node, hold: and leave it at its prompt; the answer is the last thing it says."""
     print('{"ok": true}')
     retained = storage.Retained(machine.RTC())
     record = retained.read(health.RECORD)
-    health.announce(retained, record[0] if record else 0, "service")
+    health.announce(retained, record[0] if record else 0, "hold" if hold else "service")
     machine.reset()
 
 

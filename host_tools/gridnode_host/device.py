@@ -196,16 +196,25 @@ class Node:
                 self._transport.fs_mkdir(folder)
             self._transport.fs_writefile(f"{path}.new", data, _CHUNK, progress)
 
+    def hold(self) -> None:
+        """Stop the application and restart the node without it, with all of its memory free."""
+        self.stop()
+        self._restart("restart the node without its application", (True,), '"held"')
+        self.stop()
+
     def restart(self) -> None:
         """Let the node restart; its console can be read from now on."""
-        step = "restart the node"
+        self._restart("restart the node", (), '"ok"')
+
+    def _restart(self, step: str, arguments: tuple[Any, ...], sign: str) -> None:
         with self._translated(step):
-            self._transport.exec_raw_no_follow(_service("restart", ()))
+            self._transport.exec_raw_no_follow(_service("restart", arguments))
         self._transport.in_raw_repl = False
         for line in self.console.lines(time.monotonic() + _CALL_S):
             if line is not None and '"ok"' in line:
                 # the raw REPL puts OK before what a command prints
                 _answer(step, line[line.index("{") :])
+            if line is not None and sign in line:
                 return
         raise GridnodeError(
             step, "the node does not answer", "Press its reset button.", Exit.NO_NODE

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +25,28 @@ def epilog(example: str, *codes: Exit) -> str:
     return f"Example: {example}\n\nExit codes: " + ", ".join(
         f"{int(code)} {code.meaning}" for code in every
     )
+
+
+def bench_room(name: str) -> Any:
+    """Import a module of the bench, whose dependencies are an extra of the installation."""
+    extra_room("gridnode_host.bench.virtual_rig")  # all of them, now
+    return extra_room(f"gridnode_host.bench.{name}")
+
+
+def extra_room(name: str) -> Any:
+    """Import a module that needs some of what the bench needs."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as err:
+        missing = err.name or str(err)
+        if missing.partition(".")[0] == "gridnode_host":
+            raise
+        raise GridnodeError(
+            "load the bench",
+            f"the Python module {missing} is missing or cannot be used here",
+            "Install the bench: pip install 'gridnode[bench]'. It needs Linux or macOS.",
+            Exit.USAGE,
+        ) from err
 
 
 @contextmanager

@@ -187,17 +187,17 @@ class Place:
         meter, correction = self.meter()
         return [dict(values) for values in correction.correct(meter.block()).at]
 
-    def begin(self, step):
+    def begin(self, step, phase=None):
         """A procedure and the meter that it is to watch."""
         meter, correction = self.meter()
-        return procedure.Procedure(step, meter, self.spec, self.profile, self.warm), meter, correction
+        return procedure.Procedure(step, meter, self.spec, self.profile, self.warm, phase), meter, correction
 
     def step(self, step, reference=None, phase=None, uncertainty=None, between=None, during=None):
         """Take one step to its end and keep its result; returns its records.
 
         during: called with the number of each block before it is measured; between: before the proof.
         """
-        found, meter, correction = self.begin(step)
+        found, meter, correction = self.begin(step, phase)
         feed(found.windows, meter, correction, during)
         found.examine()
         new = json.loads(json.dumps(self.document))

@@ -545,6 +545,23 @@ def test_without_load_or_supply():
         assert not block(chip, m).quality
 
 
+def test_what_is_picked_up_without_load_shows_when_it_is_asked_for():
+    """The chip reads P and Q as 0 below its no-load threshold unless DISNOLOAD says otherwise."""
+    chip, m = running()
+    assert chip.registers[0x001] == 0
+    m.deadband = 0
+    chip.reset()
+    block(chip, m)
+    settle(chip, m)
+    assert chip.registers[0x001] == 7
+    chip, m = running()  # the next one takes it back
+    chip.registers[0x001] = 7
+    chip.registers[0x22E] = 0x100000
+    block(chip, m)
+    settle(chip, m)
+    assert chip.registers[0x001] == 0
+
+
 def test_full_scale_is_saturated():
     chip, m = running()
     load(chip)

@@ -84,13 +84,13 @@ def test_no_meter_sits_on_the_console():
 
 def test_desired_config_is_applied_or_refused_as_a_whole():
     end = setup()
-    path, config.NODE = config.NODE, BASE + "/node.json"
+    path, documents.NODE = documents.NODE, BASE + "/node.json"
     try:
         c = config.Config(changed(), 10)
         assert c.apply({"report": {"interval_s": 30}}) is None
         assert c.get("report")["interval_s"] == 30
-        assert documents.load(config.NODE)[0]["report"]["interval_s"] == 30
-        assert documents.load(config.NODE)[0]["later"] == {"unknown": True}
+        assert documents.load(documents.NODE)[0]["report"]["interval_s"] == 30
+        assert documents.load(documents.NODE)[0]["later"] == {"unknown": True}
         for patch, part in (
             ({"report": {"interval_s": 25}}, "multiple"),
             ({"report": {"interval_s": 0}}, "below"),
@@ -107,7 +107,7 @@ def test_desired_config_is_applied_or_refused_as_a_whole():
         assert c.apply({"report": {"interval_s": None}}) is None
         assert c.get("report")["interval_s"] == 10
     finally:
-        config.NODE = path
+        documents.NODE = path
         end()
 
 
@@ -120,13 +120,13 @@ def test_interval_never_contradicts_the_row():
 
 def test_an_interval_that_gave_way_does_not_block_other_changes():
     end = setup()
-    path, config.NODE = config.NODE, BASE + "/node.json"
+    path, documents.NODE = documents.NODE, BASE + "/node.json"
     try:
         c = config.Config(changed(report={"interval_s": 15}), 10)
         assert c.apply({"clock": {"server": "ntp.example", "resync_s": 600}}) is None
         assert c.remote()["clock"]["resync_s"] == 600 and c.remote()["report"]["interval_s"] == 10
     finally:
-        config.NODE = path
+        documents.NODE = path
         end()
 
 

@@ -510,6 +510,19 @@ def test_a_gain_and_a_phase_after_a_curve():
     right(place, 2e-3, ((230, 3, 60), (230, 12, 30), (230, 48, 60)))
 
 
+def test_a_gain_after_a_curve_leaves_its_points_where_they_are():
+    """A burden that has changed leaves the core as it was: its curve stands over the current that the gain has made."""
+    place = Place(bent(core=core))
+    calibrated(place)
+    for amperes in (3, 12, 48):
+        place.load(230, amperes, 0)
+        place.step("multipoint", {"current": float(amperes), "phase_deg": 0.0})
+    place.bent[0].i *= 1.2  # another burden
+    place.load(230, 48, 0)
+    place.step("gain", {"current": 48.0})
+    right(place, 2e-4, ((230, 3, 60), (230, 12, 30), (230, 48, 60)))
+
+
 # -- temperature
 
 
@@ -626,6 +639,20 @@ def test_a_record_tells_what_was_done():
 # -- references
 
 
+def test_the_uncertainty_of_an_angle_is_in_degrees():
+    """Power that scatters by 0.05 % of VA turns the angle by 0.03 degrees, whatever the power factor."""
+    random.seed(3)
+    for lag in (0, 60):
+        found = []
+        for _ in range(20):
+            place = Place(Bent(scatter=0.0005))
+            place.load(230, 25, lag)
+            record = place.step("verify", {"current": 25.0, "phase_deg": float(lag)})[0]
+            found.append(record["u_percent"]["angle"])
+        # k=2, 1.25 for the median, two blocks in each of three windows
+        near(sum(found) / 20, math.degrees(0.0005) * 2 * 1.25 / math.sqrt(6), 0.01, lag)
+
+
 def test_a_wrong_decimal_is_refused():
     for name, value, step in (("voltage", 230.0, "gain"), ("current", 20.0, "gain"), ("power", 4600.0, "power")):
         for factor in (10, 0.1, 100, 1.5, 0.7):
@@ -644,6 +671,25 @@ def test_a_wrong_decimal_is_refused():
         place.step("gain", {"voltage": 230.0})
         place.warm_up(60.0)
         condition(place.refused("temperature", {"voltage": 230.0 * factor}), "reference", 10)
+
+
+def test_a_refused_reference_can_be_told_again():
+    """What was measured stays: only the number was wrong."""
+    place = Place(bent(), bent())
+    place.load(230, 25, 0)
+    found, meter, correction = place.begin("gain")
+    feed(found.windows, meter, correction)
+    found.examine()
+    try:
+        found.compute(place.entry, {"current": [25.0, 250.0]})
+    except Refused as e:
+        condition(e, "reference", 20)
+    else:
+        raise AssertionError("not refused")
+    new = found.compute(place.entry, {"current": [25.0, 25.0]})
+    meter, correction = place.meter({"version": 2, "meters": {"main": new}})
+    feed(found.retry(meter), meter, correction)
+    assert [record["phase"] for record in found.prove()] == [1, 2]
 
 
 def test_a_wrong_decimal_at_one_of_three_phases_is_refused():
@@ -802,6 +848,30 @@ def test_a_voltage_that_is_none():
             refusal = place.refused(step, {"voltage": 230.0})
             near(condition(refusal, "voltage", limit), volts, 1e-2)
             assert refusal.message.startswith("L3: ") and word in refusal.message, refusal.message
+
+
+def test_a_phase_is_measured_alone_whatever_the_others_do():
+    def place_with_trouble():
+        place = Place(bent(), bent(), bent())
+        place.load([230, 3, 230], [25, 80, 20], 0)  # L2: no voltage, beyond what the step allows
+        return place
+
+    def flickering(n):
+        place.bent[2].amperes = 20 + 10 * (n % 2) + n % 7
+
+    place = place_with_trouble()
+    refusal = place.refused("gain", {"voltage": 230.0, "current": 25.0}, during=flickering)
+    assert refusal.details["condition"] in ("steady", "windows", "voltage", "current"), refusal.details
+    place = place_with_trouble()
+    records = place.step("gain", {"voltage": 230.0, "current": 25.0}, phase=1, during=flickering)
+    assert [record["phase"] for record in records] == [1]
+    near(place.read()[1]["current"], 25, 1e-3)
+    for name in ("voltage", "current"):
+        assert "gain" in place.entry[name][0] and not any(place.entry[name][1:]), place.entry
+    for phase in (2, 3):  # itself it is judged
+        place = place_with_trouble()
+        condition = place.refused("gain", {"current": 25.0}, phase=phase, during=flickering).details["condition"]
+        assert condition in (("voltage", "current") if phase == 2 else ("steady", "windows")), condition
 
 
 def test_a_frequency_that_is_off():

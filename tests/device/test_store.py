@@ -4,8 +4,8 @@ import binascii
 import json
 import os
 
-from gridnode import config, documents, schema, storage
-from gridnode.calibrating import Refused, store
+from gridnode import documents, schema, storage
+from gridnode.calibrating import Refused, drafts, store
 from ramdisk import Root
 
 TIMEOUT_S = 120
@@ -43,8 +43,8 @@ def session(gain, *records, factory=False):
     s = shelf()
     document = s.begin()
     document["meters"] = entry(gain)
-    s.push(document, records or [record(note=str(gain))])
-    return s.commit(s.draft(), factory=factory)
+    drafts.push(document, records or [record(note=str(gain))])
+    return s.commit(drafts.draft(), factory=factory)
 
 
 def gain(document):
@@ -54,7 +54,7 @@ def gain(document):
 
 def in_force():
     """The calibration that a node would start with: its gain, None for design values."""
-    return gain(documents.load(config.CALIBRATION, shelf().check)[0])
+    return gain(documents.load(documents.CALIBRATION, shelf().check)[0])
 
 
 def notes():
@@ -89,8 +89,8 @@ def prepared(gain, *records):
     s = shelf()
     document = s.begin()
     document["meters"] = entry(gain)
-    s.push(document, records or [record(note=str(gain))])
-    return lambda: s.commit(s.draft())
+    drafts.push(document, records or [record(note=str(gain))])
+    return lambda: s.commit(drafts.draft())
 
 
 # -- sessions
@@ -101,8 +101,8 @@ def test_a_unit_that_was_never_calibrated():
         s = shelf()
         assert s.load() is None and s.current() == {"version": 2, "meters": {}, "generation": 0}
         assert s.generations() == [] and not s.has_factory() and s.records(0, 9) == []
-        refused(s.draft, "sequence", "begin one")
-        refused(s.undo, "sequence")
+        refused(drafts.draft, "sequence", "begin one")
+        refused(drafts.undo, "sequence")
         refused(lambda: s.restore("previous"), "storage", "no generation before 0")
         refused(lambda: s.restore("factory"), "storage", "no factory set")
         refused(lambda: s.restore("other"), "invalid", "factory or previous")
@@ -112,14 +112,14 @@ def test_steps_are_drafts_until_they_are_committed():
     with disk():
         s = shelf()
         document = s.begin()
-        assert document["generation"] == 0 and s.draft() == document
+        assert document["generation"] == 0 and drafts.draft() == document
         for n in (1, 2, 3):
             document["meters"] = entry(1 + n / 100)
-            assert s.push(document, [record(phase=n, note=str(n))]) == n
-            assert in_force() is None and s.draft() == document
-        assert s.commit(s.draft()) == 1
+            assert drafts.push(document, [record(phase=n, note=str(n))]) == n
+            assert in_force() is None and drafts.draft() == document
+        assert s.commit(drafts.draft()) == 1
         assert in_force() == 1.03 and notes() == ["1", "2", "3"]
-        refused(s.draft, "sequence")
+        refused(drafts.draft, "sequence")
         assert files("calibration-draft") == []
         kept = s.load()
         assert (kept["generation"], kept["node"], kept["sku"]) == (1, "01234567", "home")
@@ -132,19 +132,19 @@ def test_steps_are_undone_one_by_one():
         document = s.begin()
         for n in (1, 2, 3):
             document["meters"] = entry(1 + n / 100)
-            s.push(document, [record(phase=n, note=str(n))])
-        assert s.undo() == 2 and gain(s.draft()) == 1.02
-        assert s.undo() == 1 and gain(s.draft()) == 1.01
+            drafts.push(document, [record(phase=n, note=str(n))])
+        assert drafts.undo() == 2 and gain(drafts.draft()) == 1.02
+        assert drafts.undo() == 1 and gain(drafts.draft()) == 1.01
         document["meters"] = entry(1.07)
-        assert s.push(document, [record(phase=2, note="again")]) == 2
-        s.commit(s.draft())
+        assert drafts.push(document, [record(phase=2, note="again")]) == 2
+        s.commit(drafts.draft())
         assert in_force() == 1.07
         assert notes() == ["1", "again"], notes()  # the former one was of phase 1, too
         s.begin()
-        refused(s.undo, "sequence", "no step to undo")
+        refused(drafts.undo, "sequence", "no step to undo")
         s.begin()
-        s.push(s.draft(), [])
-        assert s.undo() == 0 and gain(s.draft()) == 1.07
+        drafts.push(drafts.draft(), [])
+        assert drafts.undo() == 0 and gain(drafts.draft()) == 1.07
 
 
 def test_a_session_that_breaks_off_changes_nothing():
@@ -153,19 +153,19 @@ def test_a_session_that_breaks_off_changes_nothing():
         prepared(1.2)  # never called
         assert in_force() == 1.5
         s = shelf()
-        assert gain(s.begin()) == 1.5 and gain(s.draft()) == 1.5, "what was left is dropped"
-        refused(s.undo, "sequence")
-        s.drop()
+        assert gain(s.begin()) == 1.5 and gain(drafts.draft()) == 1.5, "what was left is dropped"
+        refused(drafts.undo, "sequence")
+        drafts.drop()
         assert files() == before and in_force() == 1.5
-        refused(s.draft, "sequence")
-        s.drop()
+        refused(drafts.draft, "sequence")
+        drafts.drop()
 
 
 def test_what_is_left_of_a_session_is_none_without_its_beginning():
     with disk(1.5):
         prepared(1.2)
         storage.remove("/config/calibration-draft-0.json")
-        refused(shelf().draft, "sequence")
+        refused(drafts.draft, "sequence")
         shelf().begin()
         assert files("calibration-draft") == ["calibration-draft-0.json"]
 
@@ -176,9 +176,9 @@ def test_more_than_nine_steps():
         document = s.begin()
         for n in range(1, 13):
             document["meters"] = {"main": {"voltage": [{"gain": 1 + n / 100}]}}
-            assert s.push(document, [record("multipoint", note=str(n))]) == n
-        assert s.undo() == 11
-        s.commit(s.draft())
+            assert drafts.push(document, [record("multipoint", note=str(n))]) == n
+        assert drafts.undo() == 11
+        s.commit(drafts.draft())
         assert in_force() == 1.11 and notes() == [str(n) for n in range(1, 12)], notes()
 
 
@@ -240,7 +240,7 @@ def test_restoring_ends_a_session():
     with disk(1.1, 1.2):
         prepared(1.7)
         shelf().restore("previous")
-        refused(shelf().draft, "sequence")
+        refused(drafts.draft, "sequence")
 
 
 # -- factory set
@@ -335,6 +335,20 @@ def test_a_damaged_line_of_the_records_does_no_harm():
         assert in_force() == 1.2 and notes() == ["1.1", "new"]
 
 
+def test_records_that_are_not_what_was_written_are_told():
+    with disk(1.1):
+        assert len(shelf().records(0, 4)) == 1
+        with open("/config/calibration-g1.jsonl", "rb") as f:
+            text = f.read()
+        for wrong in (text.replace(b"1.1", b"1.2"), text[:-3], text + b"{}\n", b""):
+            with open("/config/calibration-g1.jsonl", "wb") as f:
+                f.write(wrong)
+            refused(lambda: shelf().records(0, 4), "storage", "records of generation 1")
+            assert in_force() == 1.1
+    with disk():
+        assert shelf().records(0, 4) == []  # never calibrated
+
+
 # -- what must not be used
 
 
@@ -346,9 +360,9 @@ def foreign(**changes):
 
 def spoil(make):
     """Write over calibration.json as a wrong hand would; the previous generation stays beside it."""
-    with open(config.CALIBRATION, "rb") as f:
+    with open(documents.CALIBRATION, "rb") as f:
         text = f.read()
-    with open(config.CALIBRATION, "wb") as f:
+    with open(documents.CALIBRATION, "wb") as f:
         f.write(make(text))
 
 
@@ -377,9 +391,9 @@ def test_a_file_that_cannot_be_used_gives_way_to_the_one_before():
         root.data[:] = before
         with root:
             spoil(make)
-            document, problem = documents.load(config.CALIBRATION, shelf().check)
+            document, problem = documents.load(documents.CALIBRATION, shelf().check)
             assert gain(document) == 1.1 and document["generation"] == 1, n
-            assert config.CALIBRATION in problem, problem
+            assert documents.CALIBRATION in problem, problem
             assert gain(shelf().current()) == 1.1
             # And life goes on from there: the next one is a newer generation, the good one is kept.
             assert session(1.3) == 3 and in_force() == 1.3, n
@@ -389,7 +403,7 @@ def test_a_file_that_cannot_be_used_gives_way_to_the_one_before():
 def test_without_one_before_design_values_hold():
     root = disk(1.1)
     with root:
-        storage.remove(config.CALIBRATION + ".prev")
+        storage.remove(documents.CALIBRATION + ".prev")
     before = bytes(root.data)
     for make in UNUSABLE:
         root.data[:] = before
@@ -401,12 +415,12 @@ def test_without_one_before_design_values_hold():
 
 def test_every_flipped_bit_is_noticed():
     with disk(1.1, 1.2):
-        with open(config.CALIBRATION, "rb") as f:
+        with open(documents.CALIBRATION, "rb") as f:
             text = f.read()
         for k in range(len(text)):
             broken = bytearray(text)
             broken[k] ^= 1 << k % 7
-            with open(config.CALIBRATION, "wb") as f:
+            with open(documents.CALIBRATION, "wb") as f:
                 f.write(broken)
             assert in_force() == 1.1 or documents.decode(bytes(broken)) == documents.decode(text), (k, broken[k])
 
@@ -423,13 +437,13 @@ def test_a_calibration_that_cannot_be_is_not_committed():
         ):
             document = s.begin()
             document["meters"] = bad
-            s.push(document, [record()])
-            refused(lambda: s.commit(s.draft()), "storage", "no valid calibration")
+            drafts.push(document, [record()])
+            refused(lambda: s.commit(drafts.draft()), "storage", "no valid calibration")
             assert in_force() == 1.1 and notes() == ["1.1"]
         document = s.begin()
         document["meters"] = {"main": {"voltage": [{"gain": float("nan")}]}}
-        refused(lambda: s.push(document, []), "storage")
-        assert gain(s.draft()) == 1.1 and s.generations() == [0, 1]
+        refused(lambda: drafts.push(document, []), "storage")
+        assert gain(drafts.draft()) == 1.1 and s.generations() == [0, 1]
 
 
 # -- full flash
@@ -464,15 +478,15 @@ def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
             s = shelf()
             document = s.begin()
             document["meters"] = entry(1.3)
-            s.push(document, [record(note="1.3")])
+            drafts.push(document, [record(note="1.3")])
             fill(left)
             generations = s.generations()
             try:
-                number = s.commit(s.draft())
+                number = s.commit(drafts.draft())
                 assert number == 3 and in_force() == 1.3 and notes() == ["1.3"]
                 outcomes.append(True)
             except Refused as e:
-                assert e.code == "storage" and "cannot be written" in e.message, (e.code, e.message)
+                assert e.code == "storage" and "the flash is full" in e.message, (e.code, e.message)
                 assert in_force() == 1.2 and notes() == ["1.2"] and s.current()["generation"] == 2, left
                 assert s.generations() == generations, "nothing that never was in force takes up the room"
                 assert not [name for name in files() if name.endswith(".tmp")], files()
@@ -481,7 +495,7 @@ def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
             assert in_force() == (1.3 if outcomes[-1] else 1.2)
             empty()
             if not outcomes[-1]:
-                assert s.commit(s.draft()) == 3 and in_force() == 1.3, "with room it goes"
+                assert s.commit(drafts.draft()) == 3 and in_force() == 1.3, "with room it goes"
     assert outcomes[0] is False and outcomes[-1] is True and outcomes == sorted(outcomes), outcomes
     assert outcomes.count(False) > 3, outcomes
 
@@ -495,16 +509,16 @@ def test_a_full_flash_refuses_a_step_and_a_session():
             s = shelf()
             document = s.begin()
             document["meters"] = entry(1.3)
-            s.push(document, [record(phase=2)])
+            drafts.push(document, [record(phase=2)])
             fill(left)
-            refused(lambda s=s, d=document: s.push(d, [record()] * 4), "storage", "cannot be written")
-            assert s.undo() == 0 and in_force() == 1.2
+            refused(lambda d=document: drafts.push(d, [record()] * 4), "storage", "the flash is full")
+            assert drafts.undo() == 0 and in_force() == 1.2
             assert files("calibration-draft") == ["calibration-draft-0.json"], files()
         root.data[:] = before
         with root:
             fill(left)
-            refused(shelf().begin, "storage", "cannot be written")
-            refused(shelf().draft, "sequence")
+            refused(shelf().begin, "storage", "the flash is full")
+            refused(drafts.draft, "sequence")
             assert in_force() == 1.2
 
 
@@ -515,7 +529,7 @@ def test_a_full_flash_refuses_to_restore():
         root.data[:] = before
         with root:
             fill(0)
-            refused(lambda to=to: shelf().restore(to), "storage", "cannot be written")
+            refused(lambda to=to: shelf().restore(to), "storage", "the flash is full")
             assert in_force() == 1.2 and notes() == ["1.2"]
             empty()
             shelf().restore(to)
@@ -536,7 +550,7 @@ def cut(root, action, old, new):
             found = state()
             assert found in (old, new), (n, found["gain"], found["notes"])
             assert found == new or not complete, n
-            assert documents.load(config.CALIBRATION, shelf().check)[1] is None, "nothing is damaged"
+            assert documents.load(documents.CALIBRATION, shelf().check)[1] is None, "nothing is damaged"
             outcomes.add((found == new, complete))
             # Whatever was left behind: a session goes its way, and back.
             before = found["gain"]
@@ -594,10 +608,10 @@ def test_a_commit_that_prunes_and_declares_the_factory_set():
         s = shelf()
         document = s.begin()
         document["meters"] = entry(1.7)
-        s.push(document, [record(note="1.7")])
+        drafts.push(document, [record(note="1.7")])
 
     def commit():
-        s.commit(s.draft(), factory=True)
+        s.commit(drafts.draft(), factory=True)
 
     cut(root, commit, old, ahead(root, commit))
 
@@ -627,9 +641,9 @@ def test_a_session_changes_nothing_whenever_the_power_fails():
         document = s.begin()
         for n in (1, 2):
             document["meters"] = entry(1.3 + n / 100)
-            s.push(document, [record(phase=n)])
-        s.undo()
-        s.drop()
+            drafts.push(document, [record(phase=n)])
+        drafts.undo()
+        drafts.drop()
 
     for n in root.cuts(work):
         with root:

@@ -132,6 +132,29 @@ def test_a_noisy_current_is_measured_for_longer():
     assert taken(idle, "multipoint", phases=3).result().windows == 5
 
 
+def test_small_currents_of_clamps_that_share_a_converter_have_longer_windows():
+    """Three have a third of the samples each."""
+
+    def turns(amperes, phases=3, orders=7, each=None):
+        meter = Meter(phases)
+        meter.orders = orders
+        w = windows.Windows(meter, conditions.of("gain", {}), RATING, NOMINAL, None, each)
+        load = [(230.0, a, 230.0 * a, 0.0) for a in amperes]
+        n = 0
+        while not w.full:
+            w.add(block(load if phases > 1 else load[0], phases=phases))
+            n += 1
+        assert w.result().window_s == WINDOW_S * (n // 5 // BLOCKS), n
+        return n // 5 // BLOCKS
+
+    assert turns((3, 30, 30)) == 3
+    assert turns((0, 30, 30)) == 3
+    assert turns((30, 30, 30)) == 1
+    assert turns((3, 3, 3), orders=0) == 1  # a chip measures all at the same time
+    assert turns((3,), phases=1) == 1
+    assert turns((3, 30, 3), each=[2]) == 1
+
+
 def test_a_window_is_the_mean_and_the_result_the_median():
     currents = (20.0, 20.02, 20.01, 20.04, 20.03)
     # Within a window the blocks lie 0.5 A beside each other: that is averaged, not judged.
@@ -316,6 +339,28 @@ def test_windows_with_a_reason_do_not_count():
     # A short one costs no window: the mean stands without its block.
     w = taken(lambda n, k: block(LOAD, quality={"current": "saturated"}) if n + k == 0 else LOAD)
     assert w.blocks >= 5 * BLOCKS and w.result().windows == 5
+
+
+def test_one_phase_is_judged_alone():
+    """The others may move, be saturated, or carry nothing."""
+
+    def source(n, k):
+        x = block((LOAD, scaled(1 + n % 3), (0.0, 0.0, 0.0, 0.0)), phases=3)
+        x.spoil(2, "power", "saturated")
+        return x
+
+    rules = conditions.of("gain", {})
+    for each, windows_seen in (([1], 5), ([3], 5), ([2], 0)):
+        w = windows.Windows(Meter(3), rules, RATING, NOMINAL, None, each)
+        n = 0
+        while not w.full:
+            w.add(source(n // BLOCKS, n % BLOCKS))
+            n += 1
+            assert n < 100, "never full"
+        try:
+            assert w.result().windows == windows_seen
+        except Refused as e:
+            assert each == [2] and "p2 saturated" in e.message, e.message
 
 
 def test_windows_that_saw_too_few_cycles_do_not_count():

@@ -77,7 +77,8 @@ uncertainty_percent = {{voltage = 0.02, current = 0.02, power = 0.04}}
 kind = "scpi"
 resource = "{instruments.resource}"
 settle_s = 0
-commands = {{voltage = "SOUR:VOLT{{phase}} {{value}}", current = "SOUR:CURR{{phase}} {{value}}", phase_deg = "SOUR:PHAS{{phase}} {{value}}"}}
+commands = {{voltage = "SOUR:VOLT{{phase}} {{value}}", current = "SOUR:CURR{{phase}} {{value}}", phase_deg = "SOUR:PHAS{{phase}} {{value}}", level_mv = "SOUR:DC 35,{{value}}"}}
+sweep_end = ["SOUR:DC 35,OFF"]
 {steps}"""  # noqa: E501
     (folder / "plan.toml").write_text(text)
     return str(folder / "plan.toml")
@@ -129,9 +130,9 @@ def test_a_wrong_decimal_stores_nothing(
 ) -> None:
     before = in_force(solo)
     code, events = gridnode(solo, "--plan", plan(tmp_path, instruments, TYPED))
-    assert code == 7
+    assert code == 7, events
     last = events[-1]
-    assert last["condition"] == "reference"
+    assert last.get("condition") == "reference", last
     assert last["measured"] > last["limit"]
     assert in_force(solo) == before
 
@@ -172,3 +173,33 @@ def test_a_node_without_power_in_the_middle_comes_back_as_it_was(
     assert process.returncode == 3
     assert "former calibration is still in force" in json.loads(rest[-1])["cause"]
     assert in_force(solo) == before
+
+
+def test_a_swept_source_straightens_the_converter(
+    solo: Solo, instruments: Instruments, tmp_path: Path
+) -> None:
+    """The table of the node's own converter, unlike a typical one, and a gain step right after it."""
+    steps = f"""
+[[step]]
+step = "linearity"
+sweep = {{low = 200, high = 2400, levels = 23}}
+[[step]]
+step = "gain"
+{LOAD}
+"""
+    code, events = gridnode(solo, "--plan", plan(tmp_path, instruments, steps))
+    assert code == 0, events[-1]
+    swept, gain = (event["records"][0] for event in events if event["event"] == "result")
+    before, after = (swept[key]["nonlinearity"] for key in ("before_percent", "after_percent"))
+    assert after < 0.05 < before, swept
+    assert swept["instrument"].startswith("Gridnode"), swept
+    assert abs(gain["after_percent"]["voltage"]) < 0.1  # the pin was given back
+    table = in_force(solo)["calibration"]["meters"]["main"]["adc_table"]
+    assert len(table) == 129
+    code, events = gridnode(
+        solo,
+        "--plan",
+        plan(tmp_path, instruments, steps.replace("high = 2400", "high = 3200")),
+    )
+    assert code == 7, "a level beyond the converter"
+    assert in_force(solo)["calibration"]["meters"]["main"]["adc_table"] == table

@@ -44,6 +44,8 @@ class CalibratingNode(FakeNode):
         self.suggestions: list[dict[str, Any]] = []
         self.garbled: set[str] = set()  # orders that are answered with another form
         self._measured: list[dict[str, float]] = []
+        self.pin: str | None = None  # what a source has put on it
+        self.taken: list[tuple[str | None, float]] = []  # that, and the level that was told
 
     def names(self) -> list[str]:
         """The orders that came, without their requests."""
@@ -138,6 +140,9 @@ class CalibratingNode(FakeNode):
     def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
         self._wait()
         self._measured = self._read()
+        if "level_mv" in request:
+            self.taken.append((self.pin, request["level_mv"]))
+            return {"count": 1000, "level_mv": request["level_mv"], "levels": len(self.taken)}
         return {
             "values": self._measured,
             "spread_percent": [{"voltage": 0.02, "current": 0.03} for _ in self._measured],

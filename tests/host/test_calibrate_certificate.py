@@ -371,6 +371,22 @@ def test_a_page_with_another_hash_is_found(tmp_path: Path) -> None:
     assert checked.page is None
 
 
+@pytest.mark.parametrize("end", ["html", "htm"])
+def test_the_page_leads_to_the_json_and_the_json_to_the_page(end: str, tmp_path: Path) -> None:
+    path = tmp_path / f"c.{end}"
+    beside = certificate.write(build(calibrated()), path)
+    for named in (path, beside):
+        checked = certificate.verify(named)
+        assert checked.matches
+        assert checked.page is True
+    path.write_text(path.read_text().replace(checked.stated, "0" * 64))
+    for named in (path, beside):
+        assert not certificate.verify(named).matches
+    beside.unlink()
+    with pytest.raises(GridnodeError):
+        certificate.verify(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"sha256": 1}', "[" * 100000, '{"sha256": NaN}'])
 def test_what_is_no_certificate_is_told(text: str, tmp_path: Path) -> None:
     path = tmp_path / "c.json"

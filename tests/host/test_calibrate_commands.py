@@ -106,6 +106,18 @@ def test_json_in_front_goes_to_the_sub_command() -> None:
     assert done["event"] == "done"
 
 
+def test_damaged_records_are_told_and_the_values_shown_all_the_same() -> None:
+    told = "the records of generation 7 are damaged or gone"
+    for as_json in (["--json"], []):
+        with CalibratingNode() as node:
+            node.refusals["records"] = [{"code": "storage", "message": told}]
+            code, out, err = gridnode("show", "--port", node.port, *as_json)
+        assert code == 0, err
+        assert told in out
+        if as_json:
+            assert [e["calibration"]["generation"] for e in events(out) if e["event"] == "calibration"] == [7]
+
+
 def test_a_node_without_a_calibration_is_told() -> None:
     lines = orders.described({"calibration": None, "generations": [], "factory": False})
     assert "design values" in lines[0]

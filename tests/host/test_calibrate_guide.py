@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from fake_calibration import CalibratingNode
 from gridnode_host.calibrate import guide
 from gridnode_host.calibrate.guide import Item, Options, plan_items
-from gridnode_host.calibrate.plan import Plan, ScpiLink, ScpiReference
+from gridnode_host.calibrate.plan import Plan, ScpiLink, ScpiReference, Source
 from gridnode_host.calibrate.session import Meter
 from gridnode_host.calibrate.steadiness import Steadiness
 from gridnode_host.errors import Exit, GridnodeError
@@ -168,6 +169,22 @@ def test_an_instrument_answers_for_the_person() -> None:
     assert not [text for text in told.person.asked if "reference" in text or "angle" in text]
     assert node.requests("apply")[0]["instrument"] == "Bench Reference 3 s/n 1234"
     assert "inconclusive" in told.text  # its uncertainty is not stated
+
+
+def test_a_source_goes_through_the_levels_of_the_pin() -> None:
+    source = Source(
+        ScpiLink("", timeout_s=1.0), {"level_mv": "SOUR:DC 36,{value}"}, 0.0, ("SOUR:CURR1 7",), ("SOUR:DC 36,OFF",)
+    )
+    with CalibratingNode() as node, Bench(node) as peer:
+        source = replace(source, link=replace(source.link, resource=peer.resource))
+        told = session(node, plan=Plan((), source=source), further=("linearity",))
+    assert told.error is None, told.error
+    assert "connect the source" in told.text
+    assert len(node.taken) == 23
+    assert node.taken[0] == ("36,200", 200.0)
+    assert node.taken[-1] == ("36,2400", 2400.0)
+    assert node.pin == "36,OFF"
+    assert node.load["current"] == [30.0]  # its load is set by hand, its end too
 
 
 def test_a_wrong_decimal_is_refused_and_asked_again() -> None:
@@ -436,6 +453,17 @@ def test_a_small_current_may_have_its_noise() -> None:
     assert state and state.spread == pytest.approx(0.995, abs=0.01)
     assert state.limit == pytest.approx(0.5 + 0.02 * 60 / 1.005)
     assert state.steady
+
+
+def test_a_temperature_is_shown_where_the_node_tells_one() -> None:
+    steady = Steadiness(METER, ("voltage",), (1,))
+    for celsius, shown in ((24.26, "24.3 degC"), (None, "")):
+        steady.add({"values": [{}, {"voltage": 230.0}], "quality": {}, "temperature": celsius})
+        console = Console(file=io.StringIO(), width=100)
+        console.print(steady.view())
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert shown in text
+        assert bool(shown) == ("degC" in text)
 
 
 def test_a_value_that_is_gone_is_not_steady() -> None:

@@ -146,6 +146,22 @@ def step(text: str) -> str:
         (step("phase = 4"), "step 1 (gain): phase: 4 is out of range: 3 at the most", "example, 1"),
         (step("phase = true"), "phase: True is not a whole number", "1, 2 or 3"),
         (step("phase = 1.5"), "phase: 1.5 is not a whole number", "example, 1"),
+        (step("sweep = {low = 200, high = 2400, levels = 23}"), "only linearity is swept", "Leave"),
+        (
+            "[[step]]\nstep = 'linearity'\nsweep = {low = 200, high = 2400, levels = 23}",
+            "step 1 (linearity): sweep: the [source] has no command for level_mv",
+            "level_mv = ",
+        ),
+        (
+            "[[step]]\nstep = 'linearity'\nsweep = {low = 2400, high = 200, levels = 23}",
+            "low is not below high",
+            "low = 200",
+        ),
+        (
+            "[[step]]\nstep = 'linearity'\nsweep = {low = 200, high = 2400, levels = 3}",
+            "sweep.levels: 3 is out of range: 9 at the least",
+            "23",
+        ),
         (step("settle_s = nan"), "settle_s: NaN is no number", "finite"),
         (step("source = {voltage = inf}"), "source.voltage: Infinity is no number", "finite"),
         (step("source = {voltage = 230}"), "the plan has no [source]", "[source] table"),

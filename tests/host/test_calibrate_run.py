@@ -88,7 +88,9 @@ class Bench(ScpiPeer):
         head, _, value = text.partition(" ")
         k = int(head.rstrip("?")[-1]) - 1 if head.rstrip("?")[-1].isdigit() else 0
         name = {"VOLT": "voltage", "CURR": "current", "PHAS": "phase_deg"}.get(head[5:9])
-        if head.startswith("SOUR:"):
+        if head == "SOUR:DC":
+            self.node.pin = value
+        elif head.startswith("SOUR:"):
             assert name
             load[name][k] = float(value)
         if not head.startswith("MEAS:"):
@@ -181,6 +183,7 @@ def test_an_instrument_sets_the_load_and_tells_the_truth(
     assert set(phase["reference"]) == {"phase_deg"}
     assert phase["uncertainty_percent"] == {"power": 0.04}
     assert one["phase"] == 2
+    assert [request["phase"] for request in node.requests("measure")] == [None] * 4 + [2, None]
     assert one["reference"]["phase_deg"] == pytest.approx(60.0)
     assert one["reference"]["power"] == pytest.approx(230 * 30 * 0.5)
     assert node.load["current"][0] == 0.0  # [source] end
@@ -191,6 +194,48 @@ def test_an_instrument_sets_the_load_and_tells_the_truth(
     assert document["operator"] == "J. Doe"
     assert certificate.verify(tmp_path / "c.json").matches
     assert events(capsys)[-1]["verdict"] == "pass"
+
+
+SWEEP = """
+[[step]]
+step = "linearity"
+settle_s = 0
+sweep = {low = 200, high = 2400, levels = 12}
+"""
+
+
+def swept_plan(peer: ScpiPeer, steps: str) -> str:
+    text = bench_plan(peer, steps)
+    return text.replace(
+        "commands = {", "sweep_end = ['SOUR:DC 36,OFF']\ncommands = {level_mv = 'SOUR:DC 36,{value}', "
+    )
+
+
+def test_a_sweep_puts_each_level_on_the_pin_and_gives_it_back(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with CalibratingNode() as node, Bench(node) as peer:
+        text = "certificate = 'c.html'\n" + swept_plan(peer, SWEEP)
+        carry_out(node, text, tmp_path)
+    assert node.taken == [(f"36,{200 + 200 * k}", 200.0 + 200 * k) for k in range(12)]
+    assert node.pin == "36,OFF"
+    [applied] = node.requests("apply")
+    assert (applied["step"], applied["reference"]) == ("linearity", {})
+    assert applied["instrument"] == "Bench Reference 3 s/n 1234"
+    assert node.names()[-1] == "commit"
+    assert certificate.verify(tmp_path / "c.html").matches
+    assert events(capsys)[-1]["event"] == "done"
+
+
+def test_a_level_that_is_refused_gives_the_pin_back() -> None:
+    message = "the pin is 900 mV off the level that was told, allowed are 350 mV"
+    with CalibratingNode() as node, Bench(node) as peer:
+        node.refusals["measure"] = [{"code": "condition", "message": message}]
+        error = refused(node, swept_plan(peer, SWEEP))
+    assert error.exit == Exit.REFUSED
+    assert message in error.cause
+    assert node.pin == "36,OFF"
+    assert "commit" not in node.names()
 
 
 def test_a_phase_without_load_is_left_out_of_the_reference() -> None:

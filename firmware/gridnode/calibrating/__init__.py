@@ -1,6 +1,6 @@
 """Calibration by rules, on the node: measure in windows, refuse what does not hold, compute, prove, store.
 
-A room that is loaded for the work and unloaded afterwards. `serial` serves a technician, `cloud` the desired state;
+A room that is loaded for the work and unloaded afterwards. `steps` serves a technician, `cloud` the desired state;
 both drive the same `procedure`.
 """
 
@@ -11,7 +11,7 @@ _GARBAGE = 8192
 
 
 def load():
-    """Import what the work needs, the innermost first: imports in imports want more stack than a chip has.
+    """Import what a measurement needs, the innermost first: imports in imports want more stack than a chip has.
 
     All of it at once, while the heap is whole; and garbage is collected before it spreads what is kept over all of it.
     """
@@ -19,14 +19,13 @@ def load():
     from gridnode import reading  # noqa: F401, I001
     from gridnode import calibration  # noqa: F401
     from gridnode import trim  # noqa: F401
-    from gridnode import config, documents, energy, schema  # noqa: F401
+    from gridnode import documents, energy  # noqa: F401
     from gridnode.setup import calibration as corrections  # noqa: F401
-    from gridnode.setup import drivers, judge  # noqa: F401
+    from gridnode.setup import drivers  # noqa: F401
     from gridnode.calibrating import conditions, windows  # noqa: F401
-    from gridnode.calibrating import compute  # noqa: F401
-    from gridnode.calibrating import procedure, store  # noqa: F401
+    from gridnode.calibrating import procedure, drafts  # noqa: F401
     from gridnode.calibrating import station  # noqa: F401
-    from gridnode.calibrating import serial  # noqa: F401
+    from gridnode.calibrating import steps  # noqa: F401
 
 
 class Refused(Exception):

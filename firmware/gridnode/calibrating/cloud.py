@@ -9,21 +9,11 @@ import json
 import machine
 import os
 
-from gridnode import clock, documents, health, storage
+from gridnode import clock, documents, health, rooms, storage
 from gridnode.calibrating import Refused, load
 
 _REASON = 160
 _WDT_MS = 600000
-
-
-def _end(outcome, state, **more):
-    outcome["state"] = state
-    outcome["new"] = True  # to the cloud
-    outcome.update(more)
-    try:
-        documents.save(storage.REQUEST, outcome)
-    except (storage.StorageError, OSError):
-        pass  # a full flash: the cloud sees by its absence that nothing was done
 
 
 def catch_up():
@@ -43,11 +33,18 @@ def catch_up():
         if interrupted:
             raise Refused("interrupted", "interrupted by a restart")
         os.rename(new, begun)  # so that it is not begun a second time
-        _end(outcome, "done", **_carry_out(request))
+        outcome.update(_carry_out(request))
+        outcome["state"] = "done"
     except Refused as e:
-        _end(outcome, "refused", reason=e.message[:_REASON])
+        _refused(outcome, e.message)
     except Exception as e:  # noqa: BLE001 - the cloud must hear how it ended
-        _end(outcome, "refused", reason=("%s: %s" % (type(e).__name__, e))[:_REASON])
+        _refused(outcome, "%s: %s" % (type(e).__name__, e))
+    rooms.forget()  # what is left to do must find room
+    outcome["new"] = True  # to the cloud
+    try:
+        documents.save(storage.REQUEST, outcome)
+    except (storage.StorageError, OSError) as e:
+        health.say("fault", room="calibration", code="flash", message=str(e), action="leave the outcome untold")
     storage.remove(new)
     storage.remove(begun)
     retained = storage.Retained(machine.RTC())
@@ -56,13 +53,18 @@ def catch_up():
     machine.reset()
 
 
+def _refused(outcome, reason):
+    outcome["state"] = "refused"
+    outcome["reason"] = reason[:_REASON]
+
+
 def _title(request):
     return str(request.get("step") or request.get("command") or ("restore" if "restore" in request else ""))[:24]
 
 
 def _carry_out(request):
     load()
-    from gridnode.calibrating import serial
+    from gridnode.calibrating import steps
 
     if sum([kind in request for kind in ("step", "command", "restore")]) != 1:
         raise Refused("invalid", "calibrate needs one of step, command and restore")
@@ -72,21 +74,20 @@ def _carry_out(request):
         "source": request.get("source", "cloud"),
     }
     if "restore" in request:
-        return {"generation": serial.handle("restore", {"to": request["restore"]})["generation"]}
+        return {"generation": steps.restore({"to": request["restore"]})["generation"]}
     if "command" in request:
-        return {"generation": serial.handle("set", dict(request, **names))["generation"]}
+        return {"generation": steps.put(dict(request, **names))["generation"]}
     if request.get("step") == "check":
-        found = serial.handle("check", {})["suggestions"]
+        found = steps.check({})["suggestions"]
         return {"reason": "; ".join(["%s: %s" % (s["check"], s["evidence"]) for s in found])[:_REASON] or None}
-    serial.open_session(names)
+    steps.open_session(names)
     try:
-        serial.handle("measure", request)
-        records = serial.handle("apply", request)["records"]
+        steps.measure(request)
+        records = steps.apply(request)["records"]
         if request["step"] == "verify":
-            serial.handle("abandon", {})
+            steps.abandon({})
             return {"after_percent": records[0]["after_percent"]}
-        number = serial.handle("commit", {})["generation"]
-        return {"generation": number, "after_percent": records[0]["after_percent"]}
+        return {"generation": steps.commit({})["generation"], "after_percent": records[0]["after_percent"]}
     except Refused:
-        serial.handle("abandon", {})
+        steps.abandon({})
         raise

@@ -38,7 +38,7 @@ STEPS: dict = {
         "after_i": 0.2,
         "after_deg": 0.1,
         "most": 15,
-        "fine": 0.04,
+        "fine": 0.03,
     },
     "temperature": {
         "current_low": 4,
@@ -48,7 +48,7 @@ STEPS: dict = {
         "after_v": 0.2,
         "after_i": 0.25,
     },
-    "verify": {"current_high": 130, "reference": 50, "windows": 3},
+    "verify": {"current_high": 130, "reference": 50, "windows": 3, "fine": 0.05},
 }
 
 

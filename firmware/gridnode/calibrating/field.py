@@ -157,11 +157,10 @@ def ledger(profile, name):
     return station.ledger(profile, k, meter)
 
 
-def serial(shelf, profile, request, operator, date, source):
-    """Carry out a command while the application is stopped: (record, generation)."""
+def offline(document, profile, request):
+    """Carry out a command while the application is stopped, in the calibration `document`; returns its record."""
     from gridnode.calibrating.station import Station
 
-    document = shelf.current()
     calibration.install(profile, document)
     if request.get("command") == "energy_preset":
         spec = _spec(profile, request.get("meter"))
@@ -173,5 +172,4 @@ def serial(shelf, profile, request, operator, date, source):
     else:
         done = change(document, profile, request)
         Station(document, done["meter"])  # what the front end cannot be set to is refused here
-    done.update({"operator": operator, "date": date, "source": source})
-    return done, shelf.commit(document, [done])
+    return done

@@ -98,6 +98,11 @@ class _Listening(Windows):
             self.harmonics.add(phasors)
         super().add(reading)
 
+    def forget(self):
+        """See Windows."""
+        self.meter = None
+        super().forget()
+
 
 class Linearity(procedure.Procedure):
     """The step `linearity`: it needs no reference, but a source that makes a pure sine."""
@@ -107,11 +112,8 @@ class Linearity(procedure.Procedure):
 
     def compute(self, entry, reference, phase=None):
         """New entry with the converter's table."""
-        from gridnode.setup import ct
-
         new = dict(entry)
-        old, bias_mv = ct.converter(self.meter)
-        self.windows.meter = None  # it may be let go
+        old, bias_mv = self.converter
         new["adc_table"], _ = table(old, bias_mv, self.windows.harmonics, self._c["impurity"])
         return new
 
@@ -119,6 +121,7 @@ class Linearity(procedure.Procedure):
         """See Procedure."""
         self.meter = meter
         self.proof = self._windows(self._c["windows"] // 2)
+        self.meter = None
         return self.proof
 
     def prove(self, uncertainty=None):
@@ -132,7 +135,7 @@ class Linearity(procedure.Procedure):
         return [
             {
                 "step": self.step,
-                "meter": self.meter.id,
+                "meter": self.name,
                 "phase": 0,
                 "reference": {},
                 "uncertainty_percent": {},

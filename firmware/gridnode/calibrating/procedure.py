@@ -7,7 +7,7 @@ feeds `proof` with readings of it, and asks `prove` for the records. Each raises
 import json
 import math
 
-from gridnode.calibrating import Refused, angle_of, compute, conditions, turn, unmet
+from gridnode.calibrating import Refused, angle_of, conditions, turn, unmet
 from gridnode.calibrating.windows import Windows
 
 _PROOF = 2  # windows
@@ -61,29 +61,33 @@ def available(meter):
 class Procedure:
     """One step at one meter. profile, stored: as installed, and the calibration in force (None: design values).
 
-    thermometer: Reading that has the temperature, or None.
+    thermometer: Reading that has the temperature, or None. phase: 1, 2, 3 to judge that one alone.
     """
 
-    def __init__(self, step, meter, spec, profile, thermometer=None):
+    def __init__(self, step, meter, spec, profile, thermometer=None, phase=None):
         c = conditions.of(step, profile)
         steps = available(meter)
         if c is None or step not in steps:
             raise Refused("invalid", "meter %s has no step %r; it has %s" % (meter.id, step, ", ".join(steps)))
         self.step = step
-        self.meter = meter
+        self.name = meter.id
+        self.meter = meter  # until it has been measured
         self.spec = spec
         self._c = c
         self._nominal = profile["nominal"]
         self._rating = profile["rating"]["current"]
         self._thermometer = thermometer
+        self._each = list(meter.reading.each())
+        self.phase = phase
+        self._judged = self._phases(phase)
         self.windows = self._windows()
         self.proof = None
         self.seen = None  # Observation before
-        self._each = list(meter.reading.each())
+        self.converter = None  # (table in uV, mean level in mV) of a front end that samples
         self._targets = []
 
     def _windows(self, count=None):
-        return Windows(self.meter, self._c, self._rating, self._nominal["voltage"], count)
+        return Windows(self.meter, self._c, self._rating, self._nominal["voltage"], count, self._judged)
 
     def celsius(self):
         """Temperature now, or None."""
@@ -93,9 +97,14 @@ class Procedure:
 
     def examine(self):
         """Judge the windows by what needs no reference; returns the Observation."""
+        if getattr(self.meter, "orders", 0):
+            from gridnode.setup import ct
+
+            self.converter = ct.converter(self.meter)  # what the new values hold for
+        self.meter = None  # it may be let go
         self.seen = self.windows.result()
         self.windows.forget()
-        for k in self._each:
+        for k in self._judged:
             self._examine(k, self.seen.values[k])
         hertz = self.seen.values[0].get("frequency")
         if hertz is not None:
@@ -126,25 +135,25 @@ class Procedure:
 
         phase: 1, 2, 3, or None for every phase that the reference tells (all of them in a step that needs none).
         """
+        from gridnode.calibrating import compute
+
         each = self._each
-        if phase is not None and (type(phase) is not int or not 1 <= phase <= len(each)):
-            raise Refused("invalid", "there is no phase %r" % phase)
+        chosen = self._phases(phase)
         references = compute.check_reference(reference, len(each))
         needs = compute.needs(self.step)
         table = entry.pop("adc_table", None)
         new = json.loads(json.dumps(entry))  # refused halfway, it must not have changed
         if table:
             entry["adc_table"] = table
-        elif hasattr(self.meter, "orders"):
-            from gridnode.setup import ct
-
-            table = ct.converter(self.meter)[0]  # what the new values hold for
+        elif self.converter:
+            table = self.converter[0]
         if table:
             new["adc_table"] = table
+        self._targets = []
         done = []  # voltages
         for n, k in enumerate(each):
             told = references[n]
-            if (phase is not None and n + 1 != phase) or (needs and not any(name in told for name in needs)):
+            if k not in chosen or (needs and not any(name in told for name in needs)):
                 continue
             if self.step == "phase" and compute.wanted_angle(told) is None:
                 told["phase_deg"] = 0.0
@@ -161,13 +170,24 @@ class Procedure:
                 self._change(target, new)
         return new
 
+    def _phases(self, phase):
+        """Entries of Reading.at of phase 1, 2 or 3, or of all for None. Raises Refused."""
+        if phase is None:
+            return self._each
+        if type(phase) is not int or not 1 <= phase <= len(self._each):
+            raise Refused("invalid", "there is no phase %r" % phase)
+        return self._each[phase - 1 : phase]
+
     def retry(self, meter):
-        """Begin the proof at the meter that has the new values; before, the one that was measured may be let go."""
+        """Begin the proof at the meter that has the new values."""
         self.meter = meter
         self.proof = self._windows(_PROOF)
+        self.meter = None
         return self.proof
 
     def _change(self, target, new):
+        from gridnode.calibrating import compute
+
         if self.step == "temperature":
             now, then = self.celsius(), new.get("temperature")
             if now is None or then is None:
@@ -185,6 +205,8 @@ class Procedure:
 
     def _compare(self, target):
         """Judge a reading beside its reference."""
+        from gridnode.calibrating import compute
+
         c, values, told = self._c, target.values, target.reference
         where = "L%d: " % target.k if target.k else ""
         uses_current = "current" in told or self.step in ("phase", "power")
@@ -226,11 +248,15 @@ class Procedure:
 
     def prove(self, uncertainty=None):
         """Records, one per phase, of what was better afterwards; raises Refused where it was not."""
+        from gridnode.calibrating import compute
+
         uncertainty = compute.check_uncertainty(uncertainty or {})
         after = self.proof.result() if self.proof else self.seen
         return [self._record(target, after, uncertainty) for target in self._targets]
 
     def _record(self, target, after, uncertainty):
+        from gridnode.calibrating import compute
+
         k = target.k
         before, left, spreads, expanded = {}, {}, {}, {}
         changed = self.step != "verify"
@@ -249,6 +275,9 @@ class Procedure:
                 whole = self._whole(name, target)
                 spreads[measured] = round(self.seen.percent(k, measured, whole), 4)
                 own = 200 * self.seen.deviation[k][measured] / whole
+                if name == "angle":  # like its error in degrees; what its reference is uncertain by is not known
+                    expanded[name] = round(math.degrees(own / 100), 4)
+                    continue
                 expanded[name] = round(math.sqrt(own * own + uncertainty.get(measured, 0.0) ** 2), 4)
         load = {}
         values = after.values[k]
@@ -263,7 +292,7 @@ class Procedure:
             load["temperature"] = round(self.celsius(), 1)
         return {
             "step": self.step,
-            "meter": self.meter.id,
+            "meter": self.name,
             "phase": k,
             "reference": target.reference,
             "uncertainty_percent": uncertainty,
@@ -281,7 +310,10 @@ class Procedure:
         """What a percentage is of: the reference, or without load the rated apparent power."""
         if self.step == "offset":
             return self._rating * self._nominal["voltage"]
-        return abs(target.values["power" if name == "angle" else name]) or 1.0
+        values = target.values
+        if name == "angle":
+            return math.sqrt(values["power"] ** 2 + values["reactive_power"] ** 2) or 1.0
+        return abs(values[name]) or 1.0
 
     def _error(self, target, name):
         if self.step == "offset":

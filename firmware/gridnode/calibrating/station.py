@@ -4,7 +4,7 @@ import asyncio
 import machine
 import time
 
-from gridnode import config, energy, storage
+from gridnode import documents, energy, storage
 from gridnode.calibrating import Refused
 from gridnode.setup import calibration, drivers
 
@@ -14,9 +14,9 @@ _THERMOMETER_MS = 10000  # between two looks at a thermometer of its own
 
 def profile():
     """The profile; the node judges it when it is installed and at every start. Raises Refused without one."""
-    document, problem = config.load(config.PROFILE, None)
+    document, problem = documents.load(documents.PROFILE)
     if not document:
-        raise Refused("meter", problem)
+        raise Refused("meter", problem or "no profile is installed")
     return document
 
 
@@ -82,7 +82,7 @@ class Station:
             block = self.correction.correct(await self.meter.block())
             if self.ledger:
                 self.ledger.account(block)
-            if "stale" not in block.quality.values() or time.ticks_diff(since, began) > patience_ms // 4:
+            if "stale" not in block.quality.values() or time.ticks_diff(since, began) > patience_ms // 10:
                 take(block)
             rest = self.meter.period_ms - time.ticks_diff(time.ticks_ms(), since)
             await asyncio.sleep_ms(max(0, rest))
@@ -97,7 +97,7 @@ class Station:
                     break
                 await asyncio.sleep_ms(500)
 
-    def run(self, windows, patience_ms=45000):
+    def run(self, windows, patience_ms=120000):
         """Feed an object that has `add` and `full` with corrected readings until it is full."""
         try:
             asyncio.run(self._read(windows.add, lambda: windows.full, patience_ms))

@@ -7,20 +7,15 @@ values tells how many there are and the CRC-32 of their file, `former` the gener
 """
 
 import json
-import os
 from binascii import hexlify
 
 from gridnode import documents, storage
-from gridnode.calibrating import Refused
-from gridnode.config import CALIBRATION
+from gridnode.calibrating import Refused, drafts
 from gridnode.setup import judge
 
 FACTORY = "/config/calibration-factory"
 
-_DRAFT = "/config/calibration-draft-"
 _GENERATION = "/config/calibration-g"
-_VALUES = ".json"
-_LINES = ".jsonl"
 _KEPT = 5  # generations
 _RECORDS = 64
 
@@ -36,7 +31,7 @@ class Store:
         """Raise ValueError unless it is a valid calibration of this node."""
         judge.check(document, self.node, self.sku)
 
-    def load(self, path=CALIBRATION):
+    def load(self, path=documents.CALIBRATION):
         """The calibration of a file, None if there is none that can be used."""
         return documents.load(path, self.check)[0]
 
@@ -50,56 +45,20 @@ class Store:
 
     def begin(self):
         """Open a session: its first draft is what is in force."""
-        self.drop()
+        drafts.drop()
         document = self.current()
-        _save(_DRAFT + "0", document)
+        drafts.save(drafts.DRAFT + "0", document)
         return document
-
-    def draft(self):
-        """The newest draft. Raises Refused without a session."""
-        numbers = _numbers(_DRAFT)
-        is_open = numbers[:1] == [0]
-        document = documents.load("%s%d%s" % (_DRAFT, numbers[-1], _VALUES))[0] if is_open else None
-        if document is None:
-            raise Refused("sequence", "no calibration session is open: begin one")
-        return document
-
-    def push(self, document, records):
-        """A further accepted step and its records; returns how many steps there are."""
-        number = _numbers(_DRAFT)[-1] + 1
-        stem = _DRAFT + str(number)
-        try:
-            _write_lines(stem, [json.dumps(record).encode() for record in records])
-            _save(stem, document)
-        except Refused:
-            _remove(stem)
-            raise
-        return number
-
-    def undo(self):
-        """Drop the newest step; returns how many are left."""
-        numbers = _numbers(_DRAFT)
-        if len(numbers) < 2:
-            raise Refused("sequence", "there is no step to undo")
-        _remove(_DRAFT + str(numbers[-1]))
-        return numbers[-2]
-
-    def drop(self):
-        """End the session without a result. With its first draft it is over."""
-        folder, _, start = _DRAFT.rpartition("/")
-        for name in sorted(os.listdir(folder)):
-            if name.startswith(start):
-                storage.remove(folder + "/" + name)
 
     # -- what is in force
 
     def generations(self):
         """Numbers of the generations that are kept, rising."""
-        return _numbers(_GENERATION)
+        return drafts.numbers(_GENERATION)
 
     def has_factory(self):
         """Whether there is a factory set."""
-        return storage.exists(FACTORY + _VALUES)
+        return storage.exists(FACTORY + drafts.VALUES)
 
     def commit(self, document, records=None, factory=False):
         """Put a calibration in force as the newest generation; returns its number.
@@ -108,11 +67,11 @@ class Store:
         the factory set, unless one is declared.
         """
         if records is None:
-            stems = [_DRAFT + str(n) for n in _numbers(_DRAFT)]
+            stems = [drafts.DRAFT + str(n) for n in drafts.numbers(drafts.DRAFT)]
 
             def new():
                 for stem in stems:
-                    for line in _read_lines(stem):
+                    for line in drafts.read_lines(stem):
                         yield line
         else:
             def new():
@@ -130,33 +89,33 @@ class Store:
         except ValueError as e:
             raise Refused("storage", "what was computed is no valid calibration: %s" % e)
         if not self.has_factory() and not factory:
-            _save(FACTORY, self.current())
+            drafts.save(FACTORY, self.current())
         if former not in self.generations():
-            _save(_GENERATION + str(former), self.current())
+            drafts.save(_GENERATION + str(former), self.current())
         stem = _GENERATION + str(number)
         try:
-            document["records"] = _write_lines(stem, lines)
-            _save(stem, document)
+            document["records"] = drafts.write_lines(stem, lines)
+            drafts.save(stem, document)
             if factory:
-                _write_lines(FACTORY, _read_lines(stem))
-                _save(FACTORY, document)
-            _save(CALIBRATION[: -len(_VALUES)], document)
+                drafts.write_lines(FACTORY, drafts.read_lines(stem))
+                drafts.save(FACTORY, document)
+            drafts.save(documents.CALIBRATION[: -len(drafts.VALUES)], document)
         except Refused:
-            _remove(stem)  # it was never in force
+            drafts.remove(stem)  # it was never in force
             raise
-        self.drop()
+        drafts.drop()
         for old in self.generations()[:-_KEPT]:
             if old != former:
-                _remove(_GENERATION + str(old))
+                drafts.remove(_GENERATION + str(old))
         return number
 
     def restore(self, to):
         """Put the factory set or the generation before the one in force back; returns it."""
         if to == "factory":
-            document = self.load(FACTORY + _VALUES)
+            document = self.load(FACTORY + drafts.VALUES)
             if document is None:
                 raise Refused("storage", "this node has no factory set")
-            self._put(document, self.current()["generation"], _read_lines(FACTORY))
+            self._put(document, self.current()["generation"], drafts.read_lines(FACTORY))
             return document
         if to != "previous":
             raise Refused("invalid", "restore what: factory or previous?")
@@ -164,20 +123,27 @@ class Store:
         now = document["generation"]
         former = document.get("former", now - 1)
         for number in reversed(self.generations()):
-            document = self.load("%s%d%s" % (_GENERATION, number, _VALUES)) if number <= former else None
+            document = self.load("%s%d%s" % (_GENERATION, number, drafts.VALUES)) if number <= former else None
             if document:
-                _save(CALIBRATION[: -len(_VALUES)], document)
-                self.drop()
+                drafts.save(documents.CALIBRATION[: -len(drafts.VALUES)], document)
+                drafts.drop()
                 return document
         raise Refused("storage", "no generation before %d is kept" % now)
 
     def records(self, first, count):
-        """Records of the calibration in force from number `first` on, `count` at most."""
-        found = []
-        for n, line in enumerate(_read_lines(_GENERATION + str(self.current()["generation"]))):
+        """Records of the calibration in force from number `first` on, `count` at most.
+
+        Raises Refused where they are not those that belong to its values.
+        """
+        document = self.current()
+        check, found = 0, []
+        for n, line in enumerate(drafts.read_lines(_GENERATION + str(document["generation"]))):
+            check = storage.crc(b"\n", storage.crc(line, check))
             if first <= n < first + count:
-                found.append(json.loads(line))
-        return found
+                found.append(line)
+        if "records" in document and document["records"]["crc32"] != "%08x" % check:
+            raise Refused("storage", "the records of generation %d are damaged or gone" % document["generation"])
+        return [json.loads(line) for line in found]
 
 
 def _merged(former, new):
@@ -189,8 +155,8 @@ def _merged(former, new):
         if key not in done:
             done.append(key)
     stem = _GENERATION + str(former)
-    surplus = count + sum([_key(line) not in done for line in _read_lines(stem)]) - _RECORDS
-    for line in _read_lines(stem):
+    surplus = count + sum([_key(line) not in done for line in drafts.read_lines(stem)]) - _RECORDS
+    for line in drafts.read_lines(stem):
         if _key(line) not in done:
             surplus -= 1
             if surplus < 0:
@@ -206,57 +172,3 @@ def _key(line):
         return record["step"], record["meter"], record["phase"]
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _save(stem, document):
-    path = stem + _VALUES
-    try:
-        documents.save(path, document)
-        if path != CALIBRATION:
-            storage.remove(path + ".prev")
-    except (storage.StorageError, OSError) as e:
-        storage.remove(path + ".tmp")
-        raise Refused("storage", "%s cannot be written: %s" % (path, e))
-
-
-def _write_lines(stem, lines):
-    """Write a file of records in one step; returns {"count", "crc32"}."""
-    path = stem + _LINES
-    check, count = 0, 0
-    try:
-        with open(path + ".tmp", "wb") as f:
-            for line in lines:
-                f.write(line)
-                f.write(b"\n")
-                check, count = storage.crc(b"\n", storage.crc(line, check)), count + 1
-        os.rename(path + ".tmp", path)
-    except OSError as e:
-        storage.remove(path + ".tmp")
-        raise Refused("storage", "%s cannot be written: %s" % (path, e))
-    return {"count": count, "crc32": "%08x" % check}
-
-
-def _read_lines(stem):
-    """Lines of a file of records; none of one that is missing."""
-    try:
-        with open(stem + _LINES, "rb") as f:
-            for line in f:
-                yield line.rstrip()
-    except OSError:
-        return
-
-
-def _remove(stem):
-    for end in (_VALUES, _LINES):
-        storage.remove(stem + end)
-
-
-def _numbers(stem):
-    folder, _, start = stem.rpartition("/")
-    found = []
-    for name in os.listdir(folder):
-        if name.startswith(start) and name.endswith(_VALUES):
-            number = name[len(start) : -len(_VALUES)]
-            if number.isdigit():
-                found.append(int(number))
-    return sorted(found)

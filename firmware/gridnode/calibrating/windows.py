@@ -33,17 +33,20 @@ class Windows:
     """Takes corrected readings of one meter until there are enough good windows; `full` says when.
 
     conditions: see `conditions`. rating_a, nominal_v: what its percentages are of. count: windows wanted, in place of
-    the conditions' own.
+    the conditions' own. each: entries of Reading.at that are judged, None for all.
     """
 
-    def __init__(self, meter, conditions, rating_a, nominal_v, count=None):
+    def __init__(self, meter, conditions, rating_a, nominal_v, count=None, each=None):
         self.full = False
         self.rejected = 0
+        self.window_s = 0  # of the longest
         self.window = Window(meter.id, meter.phases, [name for name in meter.names if name in _NAMES])
         self.conditions = conditions
-        self._each = list(meter.reading.each())  # the meter itself may be let go before the windows
+        self._each = each or list(meter.reading.each())  # the meter itself may be let go before the windows
+        self._turns = meter.phases if getattr(meter, "orders", 0) else 1
         self.wanted = count or conditions["windows"]
-        self._most = self.wanted + conditions["most"] - conditions["windows"]
+        more = conditions["most"] - conditions["windows"]
+        self._most = self.wanted + (more // 2 if count else more)
         self._scales = {"voltage": nominal_v, "current": rating_a, "power": nominal_v * rating_a}
         self._rows = []  # per window and entry of Reading.at: name -> value
         self._kept = []
@@ -55,14 +58,19 @@ class Windows:
             return
         window = self.window
         window.add(reading)
-        if window.ms < 1000 * self.conditions["window_s"]:
+        # The noise of samples shows in small currents. Clamps that share a converter have a sample in turn: a longer
+        # window holds as many of each as that of a single one.
+        least = min([reading.at[k].get("current") or 0.0 for k in self._each])
+        turns = self._turns if least < 0.15 * self._scales["current"] else 1
+        if window.ms < 1000 * self.conditions["window_s"] * turns:
             return
+        self.window_s = max(self.window_s, window.ms / 1000)
         coverage = window.coverage()
         gc.collect()  # what is kept of the window then lies low, not all over the heap
         found = window.finish(0)
-        if found.quality:
-            self._bad.update(found.quality)
-        if not found.quality and coverage >= self.conditions["coverage"]:
+        bad = {s: why for s, why in found.quality.items() if not s[-1].isdigit() or int(s[-1]) in self._each}
+        self._bad.update(bad)
+        if not bad and coverage >= self.conditions["coverage"]:
             self._rows.append([{name: values[name] for name in _NAMES if name in values} for values in found.at])
         else:
             self._most -= 1
@@ -128,7 +136,7 @@ class Windows:
         most = 1 + self.wanted // 4
         if self.rejected > most:
             raise unmet("windows", "%s windows differ from the others, allowed are %s", self.rejected, most)
-        found = Observation([rows[n] for n in self._kept], self.rejected, self.conditions["window_s"])
+        found = Observation([rows[n] for n in self._kept], self.rejected, self.window_s)
         for k in self._each:
             for name in _STEADY:
                 spread = found.spread[k].get(name)

@@ -12,6 +12,7 @@ from gridnode import reading as r
 from gridnode.meters import angle
 from gridnode.meters.polled import BusError, Polled, Unusable
 
+_DISNOLOAD = const(0x001)  # active, reactive, apparent
 _LAST_OP = const(0x0FD)
 _UNLOCK = const(0x0FE)
 _CONFIG = const(0x102)
@@ -143,6 +144,7 @@ class Meter(Polled):
     names = ("voltage", "current", "power", "reactive_power", "phase_angle", "frequency")
     period_ms = 480  # a row of one second always has a reading
     stuck_after = 2  # RMS of 24 bits do not repeat on a live supply
+    deadband = 1  # 0: what is picked up without load shows, where the chip otherwise reads no power
 
     def __init__(self, spec, profile, machine, time):
         super().__init__(spec, time, len(spec["current"]))
@@ -276,6 +278,7 @@ class Meter(Polled):
         self._write(_RESERVED, 0x30)
         for k in range(0, len(setup), 2):
             self._write(setup[k], setup[k + 1])
+        self._write(_DISNOLOAD, 0 if self.deadband else 7)
         for k in range(0, len(setup), 2):
             if self._read(setup[k]) != setup[k + 1]:
                 raise BusError("read back %03X" % setup[k])

@@ -1,6 +1,6 @@
 """What desired.config asks for, and what the application takes from its configuration."""
 
-from gridnode import config
+from gridnode import config, documents
 
 
 def configure(app, settings):
@@ -13,7 +13,7 @@ def configure(app, settings):
 
 def take(app, patch):
     """Apply a patch of desired.config: (True, what is in force now) or (False, why it is refused)."""
-    settings = config.Config(config.load(config.NODE, config.check_node)[0], app.row_s)
+    settings = config.Config(config.load(documents.NODE, config.check_node)[0], app.row_s)
     reason = settings.apply(patch)
     if reason:
         return False, reason

@@ -6,9 +6,10 @@ What is unusable is said and left out: the node measures without a link, and lin
 import gc
 
 from gridnode import rooms
-from gridnode.reading import PHASE
+from gridnode.reading import DERIVED, PHASE
 
 _BASE_BYTES = 1280  # of a report: the node, its configuration, verdict and reasons, the last calibration
+_PLACE_BYTES = 3072  # kept while the heap is whole: later no piece of it is that large
 _HARMONIC_BYTES = 14  # per order of both spectra
 
 
@@ -25,33 +26,44 @@ def furnish(app):
         known["context"] = link.context(app)
         link = None
         rooms.forget()
-    for name in known["rooms"]:  # side by side, before anything else lies there
-        try:
-            __import__("gridnode." + name)
-        except ImportError:
-            continue  # told when it is wired
+    known["place"] = bytearray(_PLACE_BYTES if known["profile"] else 1)
+    _load(known["rooms"])
     gc.collect()
     if known["profile"]:
         from gridnode.setup import wiring
 
-        wiring.wire(app, known)
+        wiring.wire(app, known, lambda meters: _allot(app, known, meters))
         wiring = None
         rooms.forget()
-    _allot(app, known["thing"])
+    else:
+        _allot(app, known, ())
+    _load(known["link"])
     if known["node"]:
         from gridnode.setup import link
 
         link.furnish(app, known)
 
 
-def _allot(app, thing):
-    """Make the shadow, its buffer large enough for the report of all meters."""
+def _load(names):
+    """Import permanent rooms side by side."""
+    for name in names:
+        try:
+            __import__("gridnode." + name)
+        except ImportError:
+            continue  # told when it is wired
+    gc.collect()
+
+
+def _allot(app, known, meters):
+    """Make the shadow, its buffer large enough for the report of all meters, where a place was kept for it."""
     from gridnode import shadow
 
     size = _BASE_BYTES
-    for p in app.pipelines:
-        entries = len(p.meter.reading.at)
-        size += (80 + _HARMONIC_BYTES * getattr(p.meter, "orders", 0)) * entries  # 80: the energies
-        for name in p.row.names:
+    for meter in meters:
+        entries = len(meter.reading.at)
+        size += (80 + _HARMONIC_BYTES * getattr(meter, "orders", 0)) * entries  # 80: the energies
+        for name in set(meter.names + DERIVED):
             size += (len(name) + 12) * (entries if name in PHASE else 1)
-    app.shadow = shadow.Shadow(thing, {"config": app.desired, "calibrate": app.calibrate}, size)
+    del known["place"]
+    gc.collect()
+    app.shadow = shadow.Shadow(known["thing"], {"config": app.desired, "calibrate": app.calibrate}, size)

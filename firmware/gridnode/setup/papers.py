@@ -9,7 +9,7 @@ def read(app):
     """Judge profile, node.json and calibration; what is unusable is said and left out.
 
     Returns {"profile", "node", "calibration": path of a usable document or None, "hello": the CONNECT or None,
-    "thing", "rooms": the modules that the node keeps}.
+    "thing", "rooms", "link": the modules that the node keeps, those of its link apart}.
     """
     documents.make_dirs()
     documents.recover()
@@ -23,7 +23,8 @@ def read(app):
     if problem:
         app.fault("config", "interval", problem, "report every %d s" % app.row_s)
     stored = _calibration(app, known, profile) if profile else None
-    known["rooms"] = _permanent(profile, stored, document)
+    known["rooms"] = _permanent(profile, stored)
+    known["link"] = ["session", "wifi"] if document else []
     known["thing"] = document["thing"] if document else ""
     known["hello"] = _connect_packet(app, document) if document else None
     return known
@@ -43,17 +44,17 @@ def _calibration(app, known, profile):
     from gridnode.setup import judge
 
     node = hexlify(app.machine.unique_id()).decode()
-    stored, problem = documents.load(config.CALIBRATION, lambda d: judge.check(d, node, profile["sku"]))
+    stored, problem = documents.load(documents.CALIBRATION, lambda d: judge.check(d, node, profile["sku"]))
     if problem:
         action = "measure with the previous one" if stored else "measure with design values"
         app.fault("calibration", "file", problem, action)
-    known["calibration"] = stored and (config.CALIBRATION + ".prev" if problem else config.CALIBRATION)
+    known["calibration"] = stored and (documents.CALIBRATION + ".prev" if problem else documents.CALIBRATION)
     return stored
 
 
-def _permanent(profile, stored, document):
-    """Modules that the node keeps, for its link and its meters."""
-    names = ["shadow"] + (["session", "wifi"] if document else [])
+def _permanent(profile, stored):
+    """Modules that the node keeps, for its meters."""
+    names = ["shadow"]
     if profile:
         names += ["pipeline", "calibration", "energy", "anomaly.rules"] + (["trim"] if stored else [])
         names += ["meters." + spec["driver"] for spec in profile["meters"]]

@@ -8,13 +8,17 @@ import time
 from gridnode import documents, rooms
 
 
-def wire(app, known):
-    """Give the application its pipelines; known: see papers.read."""
+def wire(app, known, allot):
+    """Give the application its pipelines; known: see papers.read.
+
+    allot: makes the buffer for the reports of the meters, while the heap is not yet cut to pieces by their windows.
+    """
     profile = documents.load(known["profile"])[0]
     stored = documents.load(known["calibration"])[0] if known["calibration"] else None
     started = _meters(app, profile, stored)
     stored = None
     rooms.forget()
+    allot([meter for meter, _ in started if meter])
     _pipelines(app, profile, started)
 
 

@@ -15,6 +15,7 @@ from gridnode_host.files import write_atomic
 __all__ = ["Checked", "build", "check_place", "render", "verify", "write"]
 
 _TEMPLATE = "certificate.html.j2"
+_PAGES = (".html", ".htm")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Checked:
 
 def check_place(path: Path) -> None:
     """Raise `GridnodeError` (USAGE) where no certificate can be written."""
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in _PAGES:
         raise _unwritable(path, "its name does not end in .html")
     folder = path.parent
     if not folder.is_dir():
@@ -97,7 +98,13 @@ def render(document: Document) -> str:
 
 
 def verify(path: Path) -> Checked:
-    """Compute the hash of a certificate's JSON again. Raises `GridnodeError` (USAGE)."""
+    """Compute the hash of a certificate again; ``path`` is its page or its JSON.
+
+    Raises `GridnodeError` (USAGE).
+    """
+    pages = [path.with_suffix(end) for end in _PAGES]
+    if path.suffix.lower() in _PAGES:
+        path = path.with_suffix(".json")
     try:
         document = json.loads(path.read_text("utf-8"))
         stated, found = str(document["sha256"]), digest(document)
@@ -105,10 +112,10 @@ def verify(path: Path) -> Checked:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         reason = err.strerror if isinstance(err, OSError) else "it is no certificate in JSON"
         raise GridnodeError(
-            "read the certificate", f"{path}: {reason}", "Give its .json file.", Exit.USAGE
+            "read the certificate", f"{path}: {reason}", "Give its .html or .json file.", Exit.USAGE
         ) from err
-    html = path.with_suffix(".html")
-    states = stated in html.read_text("utf-8", "replace") if html.is_file() else None
+    found_pages = [page.read_text("utf-8", "replace") for page in pages if page.is_file()]
+    states = all(stated in text for text in found_pages) if found_pages else None
     return Checked(stated, found, number, states)
 
 

@@ -215,7 +215,7 @@ def change(
 )
 def verify_certificate(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The certificate's .json file.")],
+    file: Annotated[Path, typer.Argument(help="The certificate: its .html or .json file.")],
     as_json: Json = False,
 ) -> None:
     """Tell whether a certificate is still what was written, by its SHA-256."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gridnode_host.calibrate import references
-from gridnode_host.calibrate.plan import MAX_SPREAD_PERCENT, PerPhase
+from gridnode_host.calibrate.plan import MAX_SPREAD_PERCENT, PerPhase, Sweep
 from gridnode_host.calibrate.quantities import Value
 from gridnode_host.calibrate.references import Instruments, Mean, Means, Reference, Sampling
+from gridnode_host.calibrate.scpi import Source
 from gridnode_host.calibrate.session import Measured, Meter, Result, Session
 from gridnode_host.calibrate.steps import STEPS
 from gridnode_host.errors import Exit, GridnodeError
@@ -41,6 +43,7 @@ class Task:
     quantities: tuple[str, ...] = ()
     settle_s: float = 0.0
     max_spread_percent: float = MAX_SPREAD_PERCENT
+    sweep: Sweep | None = None
 
     @property
     def phases(self) -> tuple[int, ...]:
@@ -106,13 +109,32 @@ def set_load(session: Session, task: Task, instruments: Instruments) -> None:
     session.observe(task.meter)  # thrown away: its filters still hold the former load
 
 
+def sweep(session: Session, task: Task, levels: Sweep, source: Source) -> Result:
+    """Put levels on the converter's pin, one by one; let the node take them and apply them."""
+    try:
+        for mv in levels.each:
+            source.level(mv)
+            time.sleep(task.settle_s)
+            session.level(task.meter, mv)
+    except BaseException:
+        with contextlib.suppress(GridnodeError):  # what went wrong before is told, not this
+            source.release()
+        raise
+    source.release()
+    measured = Measured([], [], levels.levels, 0, 0.0, None)
+    instrument = task.instrument or source.name
+    return session.apply(
+        task.step, task.meter, None, measured, {}, {}, instrument, label=task.label
+    )
+
+
 def measure(session: Session, task: Task, reference: Reference | None) -> Seen:
     """Let the node measure, the reference beside it; returns what both say."""
     quantities = wanted(task, reference)
     if reference is None or not quantities:
-        return Seen(session.measure(task.step, task.meter), {})
+        return Seen(session.measure(task.step, task.meter, task.phase), {})
     with Sampling(reference, quantities, task.phases) as sampling:
-        measured = session.measure(task.step, task.meter)
+        measured = session.measure(task.step, task.meter, task.phase)
     means = sampling.means(task.max_spread_percent, task.meter.nominal)
     return Seen(measured, _loaded(means, task.meter))
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gridnode_host.calibrate import certificate, conduct, run, steps, tell
 from gridnode_host.calibrate.conduct import Seen, Task
-from gridnode_host.calibrate.plan import Plan
+from gridnode_host.calibrate.plan import Plan, Source, Sweep
 from gridnode_host.calibrate.quantities import UNITS, Value, typed
 from gridnode_host.calibrate.references import Instruments, instruments
 from gridnode_host.calibrate.session import STILL, Meter, Result, Session, open_session
@@ -25,8 +25,11 @@ from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
 
 _LOW, _HIGH = 0.2, 1.0  # of the rated current: where gains are taken
-_WINDOWS_S = {"verify": 6, "linearity": 20}
-_MEASURE_S = 10
+_MEASURE_S = {
+    "linearity": (20, 26), "offset": (16, 22), "multipoint": (10, 30), "verify": (6, 16)
+}  # fmt: skip
+_OTHERS_S = 10, 16
+_LEVEL_S = 0.5  # from setting a level at the pin to measuring it
 _NEXT, _BACK, _QUIT = "next", "back", "quit"
 
 
@@ -75,8 +78,7 @@ def start(
         opened = Instruments()
         if plan:
             with out.step("open the instruments"):
-                # the load is set by hand here
-                opened = stack.enter_context(instruments(replace(plan, source=None)))
+                opened = stack.enter_context(instruments(replace(plan, source=_levels(plan))))
         session = stack.enter_context(open_session(port, out, operator))
         run.tell_node(session.identity, out)
         guide = Guide(session, terminal, opened, out)
@@ -127,6 +129,7 @@ class Guide:
         self._session = session
         self._terminal = terminal
         self._reference = opened.reference
+        self._source = opened.source
         self._out = out
         self._instrument: str | None = None
         self._uncertainty: dict[str, float] = {}
@@ -166,7 +169,14 @@ class Guide:
         return answer == "y"
 
     def _item(self, meter: Meter, item: Item, place: str) -> str:
-        task = Task(place=place, step=item.step, meter=meter, phase=item.phase, label=_label(item))
+        task = Task(
+            place=place,
+            step=item.step,
+            meter=meter,
+            phase=item.phase,
+            label=_label(item),
+            settle_s=_LEVEL_S,
+        )
         self._show(task, item, place)
         steady = Steadiness(meter, steps.STEPS[item.step].steady, task.phases)
 
@@ -205,6 +215,9 @@ class Guide:
                 return way
 
     def _try(self, task: Task, former: dict[tuple[str, int], str]) -> Result:
+        if task.step == "linearity" and self._source:
+            with self._out.step("go through the levels at the pin, apply and prove them"):
+                return conduct.sweep(self._session, task, Sweep(), self._source)
         seen = self._measure(task)
         typed_values = self._asked(task, former)
         full = replace(
@@ -218,10 +231,12 @@ class Guide:
             return conduct.apply(self._session, full, complete, self._reference)
 
     def _measure(self, task: Task) -> Seen:
-        seconds = _WINDOWS_S.get(task.step, _MEASURE_S)
+        least, most = _MEASURE_S.get(task.step, _OTHERS_S)
+        if task.meter.driver == "ct":
+            most *= len(task.meter.each)  # small currents of several clamps take longer
         if self._reference is None and steps.STEPS[task.step].quantities:
-            self._terminal.say(f"Read your reference during the next {seconds} seconds.")
-        with self._out.step(f"measure for about {seconds} s"):
+            self._terminal.say(f"Read your reference now, while the node measures ({least} s or more).")
+        with self._out.step(f"measure, {least} to {most} s"):
             return conduct.measure(self._session, task, self._reference)
 
     def _asked(
@@ -313,7 +328,9 @@ class Guide:
         note = f", {item.note}" if item.note else ""
         phase = f", phase L{item.phase}" if item.phase else ""
         title = f"{place}: {kind.title.format(**numbers)}{note}{phase}, meter {meter.id}"
-        self._terminal.say(Panel(kind.connect.format(**numbers), title=title, title_align="left"))
+        swept = task.step == "linearity" and self._source
+        connect = steps.SWEPT if swept else kind.connect.format(**numbers)
+        self._terminal.say(Panel(connect, title=title, title_align="left"))
 
 
 def result_table(result: Result) -> Table:
@@ -332,7 +349,7 @@ def result_table(result: Result) -> Table:
                 name,
                 "" if before is None else f"{before:+.3f} {sign}",
                 f"{after:+.3f} {sign}",
-                "" if u is None or name == "angle" else f"{u:.3f} %",
+                "" if u is None else f"{u:.3f} {sign}",
             )
     return table
 
@@ -354,6 +371,13 @@ def numbers(session: Session) -> dict[str, float]:
         "measuring_s": round(cost.measuring_s, 1),
         "elapsed_s": round(cost.elapsed_s, 1),
     }
+
+
+def _levels(plan: Plan) -> Source | None:
+    """Return the source of a plan if it can put levels on a pin: loads are set by hand here."""
+    if plan.source is None or "level_mv" not in plan.source.commands:
+        return None
+    return replace(plan.source, end=())
 
 
 def _meters(session: Session, terminal: Terminal, name: str | None) -> list[Meter]:

@@ -30,7 +30,12 @@ def show(port: str, out: Output) -> None:
     step = "read the calibration"
     with work.open_node(port, out) as node, out.step(step), _named(step):
         answer = work.order(node, "show", {})
-        answer["records"] = _records(node)
+        try:
+            answer["records"] = _records(node)
+        except GridnodeError as err:
+            if err.exit != Exit.REFUSED:
+                raise
+            answer |= {"records": [], "problem": err.cause}  # the values have a CRC of their own
     out.event("calibration", "\n".join(described(answer)), **answer)
     if out.as_json:
         out.done()
@@ -151,6 +156,8 @@ def described(answer: Mapping[str, Any]) -> list[str]:
                     lines.append(f"  {kind} {k}: {_channel(channel)}")
     for record in answer.get("records", ()):
         lines.append("  " + _record(record))
+    if "problem" in answer:
+        lines.append(f"  {answer['problem']}")
     return lines
 
 

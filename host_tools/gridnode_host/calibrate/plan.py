@@ -68,6 +68,23 @@ class Source:
     commands: Mapping[str, str]
     settle_s: float = 1.0
     end: tuple[str, ...] = ()
+    sweep_end: tuple[str, ...] = ()
+    """What gives the converter's pin back after a sweep."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Levels at the converter's pin, evenly from ``low`` to ``high``, in mV."""
+
+    low: float = 200.0
+    high: float = 2400.0
+    levels: int = 23
+
+    @property
+    def each(self) -> tuple[float, ...]:
+        """The levels in their order."""
+        step = (self.high - self.low) / (self.levels - 1)
+        return tuple(self.low + step * k for k in range(self.levels))
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class Step:
     settle_s: float | None = None
     max_spread_percent: float = MAX_SPREAD_PERCENT
     optional: bool = False
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +197,7 @@ def _source(table: Mapping[str, Any]) -> Source:
         dict(table["commands"]),
         float(table.get("settle_s", 1.0)),
         tuple(table.get("end", ())),
+        tuple(table.get("sweep_end", ())),
     )
 
 
@@ -187,6 +206,9 @@ def _step(document: Mapping[str, Any], number: int, limit: float) -> Step:
     names = ("step", "meter", "phase", "label", "instrument", "optional")
     chosen: dict[str, Any] = {key: table[key] for key in names if key in table}
     settle = table.get("settle_s")
+    sweep = table.get("sweep")
+    if sweep:
+        chosen["sweep"] = Sweep(float(sweep["low"]), float(sweep["high"]), sweep["levels"])
     return Step(
         place=plan_check.place(document, ("step", number)),
         source=_values(table.get("source", {})),
@@ -212,6 +234,8 @@ def _floats(table: Mapping[str, Any]) -> dict[str, float]:
 
 def _check_step(plan: Plan, step: Step) -> None:
     """Check what a schema cannot say."""
+    if step.sweep:
+        _check_sweep(plan, step, step.sweep)
     needs = steps.STEPS[step.step].quantities
     if step.source and plan.source is None:
         raise plan_check.wrong(
@@ -237,4 +261,18 @@ def _check_step(plan: Plan, step: Step) -> None:
             f"{step.place}: phase",
             "a list of values goes with all phases at once",
             "Leave phase out, or write one number.",
+        )
+
+
+def _check_sweep(plan: Plan, step: Step, sweep: Sweep) -> None:
+    place = f"{step.place}: sweep"
+    if step.step != "linearity":
+        raise plan_check.wrong(place, "only linearity is swept", "Leave it out.")
+    if not sweep.low < sweep.high:
+        raise plan_check.wrong(place, "low is not below high", "Write low = 200, high = 2400.")
+    if plan.source is None or "level_mv" not in plan.source.commands:
+        raise plan_check.wrong(
+            place,
+            "the [source] has no command for level_mv",
+            'Add level_mv = "SOUR:DC 36,{value}" to the commands of [source].',
         )

@@ -145,7 +145,9 @@ def instruments(plan: Plan) -> Iterator[Instruments]:
 
         source = None
         if plan.source:
-            source = Source(instrument(plan.source.link), plan.source.commands)
+            source = Source(
+                instrument(plan.source.link), plan.source.commands, plan.source.sweep_end
+            )
         reference: Reference | None = None
         if isinstance(plan.reference, ScpiReference):
             reference = ScpiMeter(instrument(plan.reference.link), plan.reference)

@@ -147,8 +147,11 @@ def _step(
     try:
         with out.step(f"{task.place} of {task.meter.id}"):
             conduct.set_load(session, task, opened)
-            seen = conduct.complete(task, conduct.measure(session, task, opened.reference))
-            result = conduct.apply(session, task, seen, opened.reference)
+            if task.sweep and opened.source:
+                result = conduct.sweep(session, task, task.sweep, opened.source)
+            else:
+                seen = conduct.complete(task, conduct.measure(session, task, opened.reference))
+                result = conduct.apply(session, task, seen, opened.reference)
     except GridnodeError as err:
         if not optional or err.exit != Exit.REFUSED:
             raise
@@ -183,6 +186,7 @@ def _task(plan: Plan, step: Step, identity: Identity) -> Task:
         quantities=step.quantities,
         settle_s=settle,
         max_spread_percent=step.max_spread_percent,
+        sweep=step.sweep,
     )
 
 
@@ -207,6 +211,9 @@ def _describe(step: Step) -> str:
                 for name, each in table.items()
             )
             parts.append(f"{word} {values}")
+    if step.sweep:
+        told = step.sweep
+        parts.append(f"at {told.levels} levels from {told.low:g} to {told.high:g} mV")
     if step.optional:
         parts.append("(optional)")
     return " ".join(parts)

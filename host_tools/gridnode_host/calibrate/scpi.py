@@ -89,9 +89,12 @@ class Instrument:
 class Source:
     """What sets the load, by the commands of a plan."""
 
-    def __init__(self, instrument: Instrument, commands: Mapping[str, str]) -> None:
+    def __init__(
+        self, instrument: Instrument, commands: Mapping[str, str], sweep_end: Sequence[str] = ()
+    ) -> None:
         self.instrument = instrument
         self._commands = commands
+        self._sweep_end = sweep_end
 
     @property
     def name(self) -> str:
@@ -107,6 +110,14 @@ class Source:
                 value = values[name][min(k, len(values[name]) - 1)].value
                 text = command.replace("{value}", f"{value:.9g}")
                 self.instrument.tell(text.replace("{phase}", str(phase)))
+
+    def level(self, mv: float) -> None:
+        """Put a level on the converter's pin."""
+        self.instrument.tell(self._commands["level_mv"].replace("{value}", f"{mv:.9g}"))
+
+    def release(self) -> None:
+        """Give the converter's pin back."""
+        self.send(self._sweep_end)
 
     def send(self, commands: Sequence[str]) -> None:
         """Send commands as they are."""

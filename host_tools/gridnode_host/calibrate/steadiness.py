@@ -42,11 +42,13 @@ class Steadiness:
         self._phases = phases
         self._windows: deque[Sequence[Mapping[str, Any]]] = deque(maxlen=_WINDOWS)
         self._quality: Mapping[str, str] = {}
+        self._celsius: float | None = None
 
     def add(self, observed: Mapping[str, Any]) -> None:
         """Take one window of the node."""
         self._windows.append(observed["values"])
         self._quality = observed.get("quality") or {}
+        self._celsius = observed.get("temperature")
 
     def state(self, phase: int, name: str) -> State | None:
         """Return how steady a value is; None if the node does not measure it now."""
@@ -81,6 +83,8 @@ class Steadiness:
             for name in self._names:
                 cells += self._cells(phase, name)
             table.add_row(*cells)
+        if self._celsius is not None:
+            table.add_row(Text(f"{self._celsius:.1f} degC", style="dim"))
         for name, reason in self._quality.items():
             table.add_row(Text(f"{name}: {reason}", style="red"))
         word, style = ("steady", "bold green") if self.steady else ("not steady yet", "yellow")

@@ -83,5 +83,11 @@ STEPS: dict[str, StepKind] = {
     ),
 }
 
+SWEPT = (
+    "Part the converter's pin of the first voltage from its front end and connect the source to "
+    "it: the program goes through the levels and the node takes its own table from them."
+)
+"""What is connected for the linearity where a source can put levels on the pin."""
+
 ORDER = ("linearity", "offset", "gain", "phase", "power", "multipoint", "temperature")
 """Between the verification as found and that as left."""

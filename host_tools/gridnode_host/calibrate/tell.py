@@ -56,4 +56,4 @@ def change(record: Mapping[str, Any], name: str, after: float) -> str:
         text = f"{before:+.3f} -> {text}"
     if record.get("step") == "offset":
         text += " of the rated power"
-    return f"{text} (U {u:.3f} %)" if u is not None and name != "angle" else text
+    return f"{text} (U {u:.3f} {unit(name)})" if u is not None else text

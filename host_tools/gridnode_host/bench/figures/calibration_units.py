@@ -16,7 +16,7 @@ from gridnode_host.bench.figures.calibration_judge import LIMITS, Worst, over
 from gridnode_host.bench.figures.tables import Row, Table
 
 UNITS = 200
-POINTS = (5, 20, 50, 100)
+POINTS = (5, 10, 20, 50, 100)
 """Loads of the multipoint step, % of the rated current."""
 
 _STORED = "stored"  # what the probe tells of a bad input that was let through
@@ -59,9 +59,9 @@ def table(units: Sequence[Unit]) -> Table:
         [
             "Each unit: gains +-8 %, leads 0 to 5 degrees, a clamp whose lead and ratio depend on "
             "the current, pick-up up to 0.3 % of the rating, noise up to 0.2 %, +-150 ppm/K.",
-            "Steps: offset, gain at 50 %, phase, multipoint at 5, 20, 50 and 100 % of the rating, "
-            "power, temperature at 45 degC; all at PF 1.",
-            "Judged at 5, 7, 10, 15, 30, 45, 70, 90 and 100 % of the rating, PF 1, 0.5 lagging and "
+            f"Steps: offset, gain at 50 %, phase, multipoint at {', '.join(map(str, POINTS))} % of the "
+            "rating, power, temperature at 45 degC; all at PF 1.",
+            "Judged at 5, 7, 12, 15, 30, 45, 70, 90 and 100 % of the rating, PF 1, 0.5 lagging and "
             "0.8 leading, 93 and 106 % of the nominal voltage, 25 and 38 degC. Rows: the worst of "
             "a unit, then the worst and the median of the units.",
         ],

@@ -34,8 +34,8 @@ async def _spent(work):
 
 
 async def main():
-    profile = config.load(config.PROFILE, config.check_profile)[0]
-    stored = documents.load(config.CALIBRATION)[0]
+    profile = config.load(documents.PROFILE, config.check_profile)[0]
+    stored = documents.load(documents.CALIBRATION)[0]
     spec = profile["meters"][0]
     meter = drivers.load_meter(spec, profile, machine, time)
     correction = calibration.put(meter, spec, stored)

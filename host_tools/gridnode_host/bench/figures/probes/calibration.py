@@ -23,7 +23,7 @@ PROFILE = {
     "meters": [{"id": "main", "driver": "simulated", "voltage": [{}], "current": [{"phase_deg": 2.5}]}],
 }
 SPEC = PROFILE["meters"][0]
-HELD_OUT = (5, 7, 10, 15, 30, 45, 70, 90, 100)  # % of rating, not among the points but for the ends
+HELD_OUT = (5, 7, 12, 15, 30, 45, 70, 90, 100)  # % of rating, not among the points but for the ends
 FACTORS = ((1.0, 0.0), (0.5, 60.0), (0.8, -36.87))  # power factor, lag in degrees
 BLOCK_MS = 400
 BLOCKS = 100  # of a reading that is judged: its own noise is not what is asked for
