@@ -14,7 +14,7 @@ ARGS ?=
 export BROKER MICROPYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test bench accuracy events calibration-report lint build wheel lock clean
+.PHONY: help venv demo test bench accuracy events calibration-report detection lint build wheel lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,10 @@ events: venv ## Count found and false supply events: table, JSON and plots in bu
 calibration-report: venv ## Calibrate 200 simulated units and 12 nodes, try bad inputs: build/calibration
 	@echo "Calibrating simulated units and whole nodes on the virtual bench (some 10 minutes)"
 	@$(BIN)/gridnode bench calibration
+
+detection: venv ## Compare the anomaly detector with others: NAB=folder SHORT=1, build/detection
+	@echo "Judging streams with known faults (about an hour; SHORT=1: some 10 minutes)"
+	@$(BIN)/gridnode bench detection $(if $(NAB),--nab $(NAB)) $(if $(SHORT),--short)
 
 lint: venv ## Check style and types of host tools and firmware
 	@echo "Checking style and types"

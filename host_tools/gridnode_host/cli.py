@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gridnode_host import __version__
 from gridnode_host.calibrate.commands import app as calibrate
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.verbs import Json, Port, epilog, verb
+from gridnode_host.simulate.commands import app as simulate
+from gridnode_host.verbs import Json, Port, bench_room, epilog, verb
 
 _EXITS = "Exit codes: " + ", ".join(f"{int(code)} {code.meaning}" for code in Exit) + "."
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(calibrate)
+app.add_typer(simulate)
 
 CertsDir = Annotated[
     Path | None,
@@ -37,23 +38,6 @@ CertsDir = Annotated[
 def main() -> None:
     """Run the command line (the entry point of the installed ``gridnode`` command)."""
     app()
-
-
-def _bench_room(name: str) -> Any:
-    """Import a module of the bench, whose dependencies are an extra of the installation."""
-    try:
-        importlib.import_module("gridnode_host.bench.virtual_rig")  # all of them, now
-        return importlib.import_module(f"gridnode_host.bench.{name}")
-    except ImportError as err:
-        missing = err.name or str(err)
-        if missing.partition(".")[0] == "gridnode_host":
-            raise
-        raise GridnodeError(
-            "load the bench",
-            f"the Python module {missing} is missing or cannot be used here",
-            "Install the bench: pip install 'gridnode[bench]'. It needs Linux or macOS.",
-            Exit.USAGE,
-        ) from err
 
 
 def _show_version(wanted: bool) -> None:
@@ -333,7 +317,7 @@ def demo(
     ends it with 0.
     """
     with verb(as_json) as out:
-        work = _bench_room("demo")
+        work = bench_room("demo")
         raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
 
 
@@ -346,6 +330,7 @@ class Subject(StrEnum):
     accuracy = "accuracy"
     events = "events"
     calibration = "calibration"
+    detection = "detection"
 
 
 @app.command(epilog=epilog("gridnode bench accuracy"))
@@ -360,13 +345,22 @@ def bench(
             "--clone", help="Also time make demo from a clean clone to its first shadow."
         ),
     ] = False,
+    nab: Annotated[
+        Path | None,
+        typer.Option(
+            "--nab", help="Detection: folder of files of the Numenta benchmark and windows.json."
+        ),
+    ] = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="Detection: fewer streams and smaller forests.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy, events, calibration, speed and memory on the virtual bench.
+    """Measure accuracy, events, calibration, detection, speed and memory on the virtual bench.
 
-    Accuracy, events and calibration take many minutes. Tables, JSON and plots go to the folder
-    build.
+    All but speed and memory take many minutes. Tables, JSON and plots go to the folder build.
     """
     with verb(as_json) as out:
-        work = _bench_room("figures")
-        raise typer.Exit(work.run(out, [s.value for s in subjects or ()], clone=clone))
+        work = bench_room("figures")
+        chosen = [subject.value for subject in subjects or ()]
+        raise typer.Exit(work.run(out, chosen, clone=clone, nab=nab, short=short))

@@ -75,7 +75,7 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
     """
     began = time.monotonic()
     seen: list[Seen] = []
-    with _terminable():
+    with terminable():
         try:
             with out.step(f"start the bench with {nodes} virtual nodes and provision them"):
                 profile = [PROFILES[0 if k % 3 < 2 else 1] for k in range(nodes)]
@@ -93,7 +93,7 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Let a termination end the demo as Ctrl-C does."""
 
     def stop(signum: int, frame: object) -> None:

@@ -1,7 +1,7 @@
 """`gridnode bench`: the figures of the product, measured on the virtual bench.
 
-Subjects: accuracy against truth, supply events, calibration, cost of measuring, memory, time
-to the first shadow. Each is a table or more with its limits; everything also goes to files below `build`.
+Subjects: accuracy against truth, supply events, calibration, anomaly detection, cost of measuring,
+memory, time to the first shadow. Each is a table or more with its limits; everything also goes to files below `build`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gridnode_host import build, resources
@@ -17,6 +18,7 @@ from gridnode_host.bench.figures import (
     accuracy,
     calibration,
     cost,
+    detection,
     events,
     memory,
     plots,
@@ -34,18 +36,30 @@ _NODES = ("home-60a-ct", "feeder-200a")
 """Profiles whose nodes are started and watched: one that samples, one with a chip."""
 
 
-def run(out: Output, subjects: Sequence[str] = (), *, clone: bool = False) -> int:
+def run(
+    out: Output,
+    subjects: Sequence[str] = (),
+    *,
+    clone: bool = False,
+    nab: Path | None = None,
+    short: bool = False,
+) -> int:
     """Measure the subjects (none: the short ones), return INTERNAL if a limit is missed.
 
-    `clone` adds the start from a clean clone.
+    `clone` adds the start from a clean clone, `nab` a folder of Numenta files to the detection,
+    which is `short` on request.
     """
     began = time.monotonic()
     with out.step("compile the firmware"):
         for arch in {build.vm_arch(build.micropython()), memory.CHIP}:
             resources.image_dir(arch)
     tables: list[Table] = []
+    chosen = SUBJECTS | {
+        "startup": lambda out: _startup(out, clone),
+        "detection": lambda out: detection.tables(out, nab, short=short),
+    }
     for subject in subjects or SHORT:
-        tables += _startup(out, clone) if subject == "startup" else SUBJECTS[subject](out)
+        tables += chosen[subject](out)
     return _tell(out, tables, subjects[0] if len(subjects) == 1 else "bench", began)
 
 
@@ -94,6 +108,7 @@ SUBJECTS: dict[str, Callable[[Output], list[Table]]] = {
     "accuracy": _accuracy,
     "events": _events,
     "calibration": calibration.tables,
+    "detection": detection.tables,
 }
 SHORT = ("startup", "cost", "memory")
 """What is measured when no subject is named: minutes in all."""

@@ -1,0 +1,1 @@
+"""Measuring the anomaly detector: streams with known faults, scores, baselines."""

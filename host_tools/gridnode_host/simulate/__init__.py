@@ -1,0 +1,1 @@
+"""Simulators: line sensors as files or as virtual nodes, streams with faults, this computer."""

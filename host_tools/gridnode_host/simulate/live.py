@@ -1,0 +1,138 @@
+"""Line sensors as virtual nodes: the bench's mains and air follow the simulator, rows of 10 s.
+
+What a front end or a sensor cannot follow (100 kV, 300 degC) it shows as the part would: at its
+end, or not at all. Air takes no more than 100 % of humidity.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gridnode_host.bench.demo import terminable
+from gridnode_host.bench.rig import Rig
+from gridnode_host.bench.rig_node import RigNode
+from gridnode_host.detection import grid_sensor
+from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.output import Output
+
+PROFILE = "mv-sensor-24kv"
+
+_POLL_S = 0.1
+_UNITS = {"voltage": "V", "current": "A", "temperature": "degC", "humidity": "%"}
+_KEPT_ROWS = 12
+
+
+@dataclass
+class _Sensor:
+    """One node and what its surroundings were made to be."""
+
+    node: RigNode
+    rng: np.random.Generator
+    rows: dict[int, tuple[dict[str, float], str]] = field(default_factory=dict)  # by their end
+    seq: int = 0
+    reports: int = 0
+    alarms: int = 0
+
+
+def run(out: Output, nodes: int, seed: int, anomalies: bool, duration: float | None = None) -> int:
+    """Run until Ctrl-C or for `duration` s; return the exit code.
+
+    Raises `GridnodeError` with `Exit.CLOUD` when the shadow of any node did not arrive.
+    """
+    sensors: list[_Sensor] = []
+    with terminable():
+        try:
+            with out.step(f"start the bench with {nodes} line sensors and provision them"):
+                rig = Rig.virtual(nodes, PROFILE, seed=seed, interval_s=grid_sensor.STEP_S)
+            with rig:
+                sensors = [
+                    _Sensor(node, np.random.default_rng([seed, k]))
+                    for k, node in enumerate(rig.nodes)
+                ]
+                _play(rig, sensors, out, anomalies, duration)
+        except KeyboardInterrupt:
+            pass  # the way to end it
+    missing = [one.node.thing for one in sensors if not one.reports]
+    if missing:
+        raise GridnodeError(
+            "wait for the shadows of the nodes",
+            f"the shadow of {', '.join(missing)} did not arrive",
+            "Run it for longer: a first report takes some 15 s.",
+            Exit.CLOUD,
+        )
+    out.done(
+        "\n".join(
+            f"{one.node.thing}: {one.reports} reports, {one.alarms} of them with an alarm"
+            for one in sensors
+        ),
+        nodes={one.node.thing: {"reports": one.reports, "alarms": one.alarms} for one in sensors},
+    )
+    return int(Exit.DONE)
+
+
+def _play(
+    rig: Rig, sensors: list[_Sensor], out: Output, anomalies: bool, duration: float | None
+) -> None:
+    began = time.monotonic()
+    drawn = 0
+    while duration is None or time.monotonic() - began < duration:
+        row = int(rig.clock.now() // grid_sensor.STEP_S + 1) * grid_sensor.STEP_S  # its end
+        if row != drawn:
+            for one in sensors:
+                _surround(one, row, anomalies)
+            drawn = row
+        for one in sensors:
+            _report(rig, one, out)
+        time.sleep(_POLL_S)
+
+
+def _surround(one: _Sensor, row: int, anomalies: bool) -> None:
+    """Draw a row, and give mains and air its values."""
+    values, fault = grid_sensor.readings(one.rng, 1, np.array([anomalies]))
+    drawn = {name: float(column[0]) for name, column in values.items()}
+    one.rows[row] = drawn, str(fault[0])
+    for old in sorted(one.rows)[:-_KEPT_ROWS]:
+        del one.rows[old]
+    one.node.circuit.set(voltage=drawn["voltage"], current=drawn["current"])
+    one.node.environment.set(
+        temperature=drawn["temperature"], humidity=min(drawn["humidity"], 100.0)
+    )
+
+
+def _report(rig: Rig, one: _Sensor, out: Output) -> None:
+    """Tell a report that is new."""
+    reported = rig.reported(one.node.thing)
+    if not reported or reported["seq"] == one.seq:
+        return
+    one.seq = reported["seq"]
+    one.reports += 1
+    kinds = {name: kind for name, kind in _kinds(reported).items() if kind}
+    one.alarms += bool(kinds)
+    drawn, fault = one.rows.get(reported["timestamp"], ({}, ""))
+    measured = {name: reported.get(name) for name in _UNITS}
+    text = ", ".join(f"{_number(measured[name])} {unit}" for name, unit in _UNITS.items())
+    told = "".join(f"  ALARM {name} {kind}" for name, kind in kinds.items())
+    out.event(
+        "report",
+        f"{one.node.thing}: {text}" + (f"  [{fault}]" if fault else "") + told,
+        thing=one.node.thing,
+        seq=one.seq,
+        timestamp=reported["timestamp"],
+        measured=measured,
+        drawn=drawn,
+        fault=fault,
+        anomaly=reported.get("anomaly"),
+    )
+
+
+def _kinds(reported: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (reported.get("anomaly") or {}).get("kinds") or {}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"
