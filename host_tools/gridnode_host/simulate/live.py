@@ -79,29 +79,35 @@ def _play(
     rig: Rig, sensors: list[_Sensor], out: Output, anomalies: bool, duration: float | None
 ) -> None:
     began = time.monotonic()
-    drawn = 0
+    begun = 0
     while duration is None or time.monotonic() - began < duration:
-        row = int(rig.clock.now() // grid_sensor.STEP_S + 1) * grid_sensor.STEP_S  # its end
-        if row != drawn:
+        end = int(rig.clock.now() // grid_sensor.STEP_S + 1) * grid_sensor.STEP_S
+        if end != begun:
             for one in sensors:
-                _surround(one, row, anomalies)
-            drawn = row
+                _begin(one, end, anomalies)
+            begun = end
         for one in sensors:
             _report(rig, one, out)
         time.sleep(_POLL_S)
 
 
-def _surround(one: _Sensor, row: int, anomalies: bool) -> None:
-    """Draw a row, and give mains and air its values."""
-    values, fault = grid_sensor.readings(one.rng, 1, np.array([anomalies]))
-    drawn = {name: float(column[0]) for name, column in values.items()}
-    one.rows[row] = drawn, str(fault[0])
+def _begin(one: _Sensor, end: int, anomalies: bool) -> None:
+    """Begin the row that ends at `end`: its air now, and the next row's mains when it is due."""
+    if end not in one.rows:
+        _draw(one, end, anomalies, None)
+    _draw(one, end + grid_sensor.STEP_S, anomalies, float(end))
+    air, _ = one.rows[end]
+    one.node.environment.set(temperature=air["temperature"], humidity=min(air["humidity"], 100.0))
     for old in sorted(one.rows)[:-_KEPT_ROWS]:
         del one.rows[old]
-    one.node.circuit.set(voltage=drawn["voltage"], current=drawn["current"])
-    one.node.environment.set(
-        temperature=drawn["temperature"], humidity=min(drawn["humidity"], 100.0)
-    )
+
+
+def _draw(one: _Sensor, end: int, anomalies: bool, at: float | None) -> None:
+    """Draw a row, and let the mains have its values at a rig time (None: now)."""
+    values, fault = grid_sensor.readings(one.rng, 1, np.array([anomalies]))
+    drawn = {name: float(column[0]) for name, column in values.items()}
+    one.rows[end] = drawn, str(fault[0])
+    one.node.circuit.set(voltage=drawn["voltage"], current=drawn["current"], at=at)
 
 
 def _report(rig: Rig, one: _Sensor, out: Output) -> None:
