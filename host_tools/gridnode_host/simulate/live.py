@@ -34,6 +34,7 @@ class _Sensor:
     node: RigNode
     rng: np.random.Generator
     rows: dict[int, tuple[dict[str, float], str]] = field(default_factory=dict)  # by their end
+    told: int = 0  # end of the newest row that a report in turn has told
     seq: int = 0
     reports: int = 0
     alarms: int = 0
@@ -111,15 +112,19 @@ def _draw(one: _Sensor, end: int, anomalies: bool, at: float | None) -> None:
 
 
 def _report(rig: Rig, one: _Sensor, out: Output) -> None:
-    """Tell a report that is new."""
+    """Tell a report that is new; one in turn, of a whole row, with what was drawn for the row."""
     reported = rig.reported(one.node.thing)
     if not reported or reported["seq"] == one.seq:
         return
     one.seq = reported["seq"]
+    stamp = reported["timestamp"]
+    # one out of turn may come within the first second of a row
+    whole = one.reports > 0 and stamp in one.rows and stamp != one.told
+    drawn, fault = one.rows[stamp] if whole else ({}, "")
+    one.told = stamp if whole else one.told
     one.reports += 1
     kinds = {name: kind for name, kind in _kinds(reported).items() if kind}
     one.alarms += bool(kinds)
-    drawn, fault = one.rows.get(reported["timestamp"], ({}, ""))
     measured = {name: reported.get(name) for name in _UNITS}
     text = ", ".join(f"{_number(measured[name])} {unit}" for name, unit in _UNITS.items())
     told = "".join(f"  ALARM {name} {kind}" for name, kind in kinds.items())
@@ -128,7 +133,7 @@ def _report(rig: Rig, one: _Sensor, out: Output) -> None:
         f"{one.node.thing}: {text}" + (f"  [{fault}]" if fault else "") + told,
         thing=one.node.thing,
         seq=one.seq,
-        timestamp=reported["timestamp"],
+        timestamp=stamp,
         measured=measured,
         drawn=drawn,
         fault=fault,
