@@ -27,6 +27,7 @@ class FakeNode:
         self.torn: str | None = None  # a file that is read back with other content
         self.application = application
         self.soft_resets = 0
+        self._held = False  # the restart leaves it at its prompt
         self.received = b""
         self._console = console or []
         self._printed: list[str] = []
@@ -99,7 +100,10 @@ class FakeNode:
             error = f"Traceback (most recent call last):\r\n{type(err).__name__}: {err}\r\n"
         text = "".join(self._printed)
         os.write(self._master, b"OK" + text.encode() + b"\x04" + error.encode() + b"\x04>")
-        if "restart" in code:
+        if self._held:
+            self._held = False
+            self.say(b'{"event": "held"}')
+        elif "restart" in code:
             for line in self._console:
                 self.say(line.encode())
 
@@ -150,5 +154,6 @@ class FakeNode:
             self.files.pop(path + ".new", None)
         self._reply()
 
-    def restart(self) -> None:
+    def restart(self, hold: bool = False) -> None:
+        self._held = hold
         self._reply()
