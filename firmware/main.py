@@ -7,10 +7,16 @@ if "" in sys.path:
     sys.path.remove("")
 
 
-def _run():
-    from gridnode import health, storage
+def _held():
+    from gridnode.setup import boot
 
-    if health.held():
+    return boot.held()
+
+
+def _run():
+    from gridnode import storage
+
+    if _held():
         return  # to the prompt
     if storage.exists(storage.REQUEST + ".new") or storage.exists(storage.REQUEST + ".run"):
         from gridnode.calibrating import cloud

@@ -10,7 +10,6 @@ from gridnode import storage
 VERSION = "0.1.0"
 CRASH = "/log/crash.json"
 RECORD = 0  # of storage.Retained
-HOLD = b"hold"  # reason of a reset after which the application does not start
 
 _SAFE_AFTER = const(3)  # unhealthy boots in a row
 _HEALTHY_MS = const(120000)
@@ -44,20 +43,6 @@ class Boot:
 def announce(retained, unhealthy, reason):
     """Write the boot record: number of unhealthy boots, reason of the next reset."""
     retained.write(RECORD, bytes((min(255, unhealthy),)) + reason.encode()[:80])
-
-
-def held():
-    """Whether the host wants this start without the application: all of the heap, and of the VM's table of names."""
-    import machine
-
-    retained = storage.Retained(machine.RTC())
-    record = retained.read(RECORD)
-    if not record or record[1:] != HOLD:
-        return False
-    announce(retained, record[0], "")
-    machine.WDT(timeout=600000).feed()  # to the first call of the host
-    say("held")
-    return True
 
 
 def record_crash(error, timestamp):

@@ -200,10 +200,9 @@ def _order(order, request):
 def restart(hold=False):
     """Reset the node, hold: and leave it at its prompt; the answer is the last thing it says."""
     print('{"ok": true}')
-    retained = storage.Retained(machine.RTC())
-    record = retained.read(health.RECORD)
-    health.announce(retained, record[0] if record else 0, "hold" if hold else "service")
-    machine.reset()
+    from gridnode.setup import boot
+
+    boot.reset(boot.HOLD if hold else "service")
 
 
 documents.make_dirs()  # the host stages files before the application has ever run

@@ -522,6 +522,19 @@ def test_a_full_flash_refuses_a_step_and_a_session():
             assert in_force() == 1.2
 
 
+def test_a_flash_that_fails_is_not_told_as_full():
+    former = documents.save
+
+    def fail(path, document):
+        raise storage.StorageError("cannot write %s: 5" % path)
+
+    documents.save = fail
+    try:
+        refused(lambda: drafts.save("/config/calibration-g28", {}), "storage", "g28.json: 5")
+    finally:
+        documents.save = former
+
+
 def test_a_full_flash_refuses_to_restore():
     root = disk(1.1, 1.2)
     before = bytes(root.data)

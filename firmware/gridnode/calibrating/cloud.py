@@ -47,10 +47,9 @@ def catch_up():
         health.say("fault", room="calibration", code="flash", message=str(e), action="leave the outcome untold")
     storage.remove(new)
     storage.remove(begun)
-    retained = storage.Retained(machine.RTC())
-    record = retained.read(health.RECORD)
-    health.announce(retained, record[0] if record else 0, "calibrated")
-    machine.reset()
+    from gridnode.setup import boot
+
+    boot.reset("calibrated")
 
 
 def _refused(outcome, reason):

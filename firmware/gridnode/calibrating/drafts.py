@@ -96,7 +96,7 @@ def read_lines(stem):
 
 
 def _unwritten(path, e):
-    if "28" in str(e):  # ENOSPC
+    if "28" in str(e).rpartition(": ")[2]:  # ENOSPC; a path before it may have any number
         e = "the flash is full; free some space and repeat, the calibration in force has not changed"
     return Refused("storage", "%s cannot be written: %s" % (path, e))
 

@@ -7,7 +7,7 @@ the meter finds is a c_h; a part across it cannot come from a converter and tell
 
 import math
 
-from gridnode.calibrating import Refused, procedure, unmet
+from gridnode.calibrating import Refused, converter, procedure, unmet
 from gridnode.calibrating.windows import Windows
 
 _STEP = 32  # counts between two entries of the table
@@ -76,9 +76,7 @@ def table(old, bias_mv, harmonics, limit):
         if -1 <= x <= 1:
             largest = max(largest, abs(step))
         new.append(int(old[k] - round(1000 * step)))
-    for k in range(1, _ENTRIES):  # it must rise, whatever the ends do
-        new[k] = max(new[k], new[k - 1])
-    return new, largest
+    return converter.rising(new), largest
 
 
 class _Listening(Windows):
@@ -107,8 +105,11 @@ class _Listening(Windows):
 class Linearity(procedure.Procedure):
     """The step `linearity`: it needs no reference, but a source that makes a pure sine."""
 
-    def _windows(self, count=None):
-        return _Listening(self.meter, self._c, self._rating, self._nominal["voltage"], count)
+    def _windows(self, meter, count=None):
+        return _Listening(meter, self._c, self._rating, self._nominal["voltage"], count)
+
+    def _proof(self):
+        return self._c["windows"] // 2
 
     def compute(self, entry, reference, phase=None):
         """New entry with the converter's table."""
@@ -116,13 +117,6 @@ class Linearity(procedure.Procedure):
         old, bias_mv = self.converter
         new["adc_table"], _ = table(old, bias_mv, self.windows.harmonics, self._c["impurity"])
         return new
-
-    def retry(self, meter):
-        """See Procedure."""
-        self.meter = meter
-        self.proof = self._windows(self._c["windows"] // 2)
-        self.meter = None
-        return self.proof
 
     def prove(self, uncertainty=None):
         """One record: the distortion that the converter has made of the sine, before and after, in % of it."""
@@ -132,23 +126,12 @@ class Linearity(procedure.Procedure):
             raise Refused("unproven", sentence % (after, before))
         first = self._each[0]
         values = self.seen.values[first]
-        return [
-            {
-                "step": self.step,
-                "meter": self.name,
-                "phase": 0,
-                "reference": {},
-                "uncertainty_percent": {},
-                "before_percent": {"nonlinearity": round(before, 4)},
-                "after_percent": {"nonlinearity": round(after, 4)},
-                "spread_percent": {"voltage": round(self.seen.percent(first, "voltage"), 4)},
-                "u_percent": {},
-                "load": {"voltage": round(values["voltage"], 3)},
-                "windows": self.seen.windows,
-                "rejected": self.seen.rejected,
-                "window_s": self.seen.window_s,
-            }
-        ]
+        record = converter.record(self.name, before, after, self.seen.windows)
+        record["spread_percent"]["voltage"] = round(self.seen.percent(first, "voltage"), 4)
+        record["load"]["voltage"] = round(values["voltage"], 3)
+        record["rejected"] = self.seen.rejected
+        record["window_s"] = self.seen.window_s
+        return [record]
 
 
 def _distortion(harmonics):

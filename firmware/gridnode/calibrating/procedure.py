@@ -10,7 +10,6 @@ import math
 from gridnode.calibrating import Refused, angle_of, conditions, turn, unmet
 from gridnode.calibrating.windows import Windows
 
-_PROOF = 2  # windows
 _AFTER = {"voltage": "after_v", "current": "after_i", "power": "after_p", "angle": "after_deg"}
 _MEASURES = {
     "offset": ("power",),
@@ -80,14 +79,18 @@ class Procedure:
         self._each = list(meter.reading.each())
         self.phase = phase
         self._judged = self._phases(phase)
-        self.windows = self._windows()
+        self.windows = self._windows(meter)
         self.proof = None
         self.seen = None  # Observation before
         self.converter = None  # (table in uV, mean level in mV) of a front end that samples
         self._targets = []
 
-    def _windows(self, count=None):
-        return Windows(self.meter, self._c, self._rating, self._nominal["voltage"], count, self._judged)
+    def _windows(self, meter, count=None):
+        return Windows(meter, self._c, self._rating, self._nominal["voltage"], count, self._judged)
+
+    def _proof(self):
+        """How many windows prove the new values."""
+        return 2
 
     def celsius(self):
         """Temperature now, or None."""
@@ -180,9 +183,7 @@ class Procedure:
 
     def retry(self, meter):
         """Begin the proof at the meter that has the new values."""
-        self.meter = meter
-        self.proof = self._windows(_PROOF)
-        self.meter = None
+        self.proof = self._windows(meter, self._proof())
         return self.proof
 
     def _change(self, target, new):

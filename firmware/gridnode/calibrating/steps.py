@@ -13,7 +13,7 @@ from gridnode.calibrating.station import Station, profile
 
 _ANEW = ("meters", "schema", "_schemas")
 _PASSING = ("store", "field", "serial")
-_STAYS = ("calibration", "drivers")  # of the setup, since the station knows them
+_STAYS = ("setup", "calibration", "drivers")  # of the setup, since the station knows them
 
 
 class _Session:
@@ -137,9 +137,10 @@ def _unload(*more):
     """Drop what is loaded anew when it is wanted: drivers, the store, the judge of documents, `more` of this room."""
 
     def goes(path):
-        if len(path) == 1:
-            return path[0] in _ANEW
-        return path[0] in _ANEW or path[1] in _PASSING + more or (path[0] == "setup" and path[1] not in _STAYS)
+        name = path[-1]
+        if path[0] == "setup":
+            return name not in _STAYS
+        return path[0] in _ANEW or name in _PASSING + more
 
     rooms.drop(goes)
 

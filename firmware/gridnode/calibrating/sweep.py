@@ -5,7 +5,7 @@ Every second level in their order makes the table; the levels between them prove
 
 import math
 
-from gridnode.calibrating import Refused, unmet
+from gridnode.calibrating import Refused, converter, unmet
 from gridnode.setup import ct
 from gridnode.trim import curve_at
 
@@ -35,7 +35,7 @@ class Sweep:
         """Measure while the pin is at `mv`; returns {"count", "level_mv" by the table in force, "levels"}."""
         if isinstance(mv, bool) or not isinstance(mv, (int, float)):
             raise Refused("invalid", "a level is a number of mV, not %s" % mv)
-        read = meter._calls[1]  # the first one tells the time
+        read = ct.reader(meter)
         quarters = []
         for _ in range(4):
             total = 0
@@ -62,9 +62,8 @@ class Sweep:
         curve = []  # deviation in uV against the count
         for mv, count in self._levels[::2]:
             curve += (count, 1000 * mv - _through(self._old, count), 0.0)
-        self._new = [int(uv + round(curve_at(curve, 32 * k)[0])) for k, uv in enumerate(self._old)]
-        for k in range(1, len(self._new)):  # it must rise
-            self._new[k] = max(self._new[k], self._new[k - 1])
+        new = [int(uv + round(curve_at(curve, 32 * k)[0])) for k, uv in enumerate(self._old)]
+        self._new = converter.rising(new)
         return dict(entry, adc_table=self._new)
 
     def retry(self, meter):
@@ -82,23 +81,9 @@ class Sweep:
         if after > max(before, _EQUAL):
             sentence = "the new table is %.3g %% off, the old one %.3g %%: the old one stays"
             raise Refused("unproven", sentence % (after, before))
-        return [
-            {
-                "step": self.step,
-                "meter": self.name,
-                "phase": 0,
-                "reference": {"levels": len(self._levels)},
-                "uncertainty_percent": {},
-                "before_percent": {"nonlinearity": round(before, 4)},
-                "after_percent": {"nonlinearity": round(after, 4)},
-                "spread_percent": {},
-                "u_percent": {},
-                "load": {},
-                "windows": len(self._levels),
-                "rejected": 0,
-                "window_s": 0,
-            }
-        ]
+        record = converter.record(self.name, before, after, len(self._levels))
+        record["reference"]["levels"] = len(self._levels)
+        return [record]
 
 
 def _through(table, count):

@@ -1,6 +1,30 @@
 """Why the node started, and whether it may run."""
 
-from gridnode import health
+import machine
+
+from gridnode import health, storage
+
+HOLD = "hold"  # reason of a reset after which the application does not start
+
+
+def reset(reason):
+    """Reset the node; the next start tells why."""
+    retained = storage.Retained(machine.RTC())
+    record = retained.read(health.RECORD)
+    health.announce(retained, record[0] if record else 0, reason)
+    machine.reset()
+
+
+def held():
+    """Whether the host wants this start without the application: all of the heap, and of the VM's table of names."""
+    retained = storage.Retained(machine.RTC())
+    record = retained.read(health.RECORD)
+    if not record or record[1:].decode() != HOLD:
+        return False
+    health.announce(retained, record[0], "")
+    machine.WDT(timeout=600000).feed()  # to the first call of the host
+    health.say("held")
+    return True
 
 
 def examine(machine, retained):

@@ -167,3 +167,8 @@ def phasors(meter):
 def converter(meter):
     """(table in uV, mean level in mV) that a meter's first voltage is measured with."""
     return [x * 125 // 512 for x in meter._table], meter._parameters[meter._volts[0].words] / 4096
+
+
+def reader(meter):
+    """What gives a raw count of a meter's first voltage."""
+    return meter._calls[1]  # the one before it tells the time

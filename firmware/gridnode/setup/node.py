@@ -26,9 +26,8 @@ def furnish(app):
         known["context"] = link.context(app)
         link = None
         rooms.forget()
-    known["place"] = bytearray(_PLACE_BYTES if known["profile"] else 1)
+    known["place"] = bytearray(_PLACE_BYTES)
     _load(known["rooms"])
-    gc.collect()
     if known["profile"]:
         from gridnode.setup import wiring
 
