@@ -15,7 +15,7 @@ from gridnode_host.detection.draft import Draft
 from gridnode_host.detection.loads import load, starts
 from gridnode_host.detection.random_series import ar
 from gridnode_host.detection.site import STEP_S, TRAIN_ROWS, lost, times
-from gridnode_host.detection.stream_file import Flags, Floats
+from gridnode_host.detection.stream_file import Flags, Floats, limits_of
 from gridnode_host.detection.surroundings import Air, Heat, Instrument, quantised
 
 __all__ = ["AMPERES", "PHASES", "SIGNALS", "VOLTS", "WATTS", "Feeder", "State"]
@@ -25,7 +25,14 @@ VOLTS, AMPERES, WATTS = ("v1", "v2", "v3"), ("i1", "i2", "i3"), ("p1", "p2", "p3
 SIGNALS = (*VOLTS, *AMPERES, "i_n", *WATTS, "t_joint", "t_ambient", "humidity")
 
 _RATINGS = (63.0, 100.0, 160.0, 200.0, 250.0, 400.0, 500.0)
-_DROP_V = 6.0
+_NOMINAL = {
+    "v": (207, 253),
+    "i_of_rating": (0, 1.0),
+    "t_joint": (-20, 90),
+    "t_ambient": (-25, 60),
+    "humidity": (0, 95),
+}
+_DROP_V = 6.0  # most that the supply's resistance costs at the rating
 _TURN = np.exp(-2j * math.pi / 3 * np.arange(3))[:, None]  # of the phases
 
 Matrix = Floats
@@ -157,19 +164,7 @@ class Feeder:
     @property
     def limits(self) -> dict[str, Any]:
         """The META.json."""
-        return {
-            "interval_s": STEP_S,
-            "train_rows": TRAIN_ROWS,
-            "rating_a": self.rating_a,
-            "v_nominal": 230,
-            "nominal": {
-                "v": [207, 253],
-                "i_of_rating": [0, 1.0],
-                "t_joint": [-20, 90],
-                "t_ambient": [-25, 60],
-                "humidity": [0, 95],
-            },
-        }
+        return limits_of(STEP_S, TRAIN_ROWS, self.rating_a, 230, _NOMINAL)
 
 
 def _instruments(rng: Generator, rating: float) -> dict[str, Instrument]:

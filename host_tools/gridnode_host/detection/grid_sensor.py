@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from gridnode_host.detection.stream_file import Flags, Floats, Stream, Texts
+from gridnode_host.detection.stream_file import Flags, Floats, Stream, Texts, limits_of
 
 __all__ = [
     "CLASSES",
@@ -21,6 +21,7 @@ __all__ = [
     "STEP_S",
     "contaminated",
     "fleet",
+    "labelled",
     "limits",
     "readings",
     "sensor",
@@ -41,24 +42,21 @@ CLASSES = ("all_zero", "all_high", *(f"{name}_high" for name in RANGES))
 
 _RATE = 0.1  # of readings, per class
 _FIRST = 1_760_000_400.0  # epoch s
-_TRAIN_H, _TEST_H = 6, 12
+_TRAIN_ROWS = 6 * 3600 // STEP_S
+_ROWS = _TRAIN_ROWS + 12 * 3600 // STEP_S
 _MINUTE = 60 // STEP_S  # rows
-_SHARE = 0.05  # of a contaminated training
+_SHARE = 0.05  # of the rows of a contaminated training
 
 
-def readings(
-    rng: Generator, rows: int, anomalous: Flags | None = None
-) -> tuple[dict[str, Floats], Texts]:
+def readings(rng: Generator, anomalous: Flags) -> tuple[dict[str, Floats], Texts]:
     """Values per signal, and the class of each row ("" where nothing is wrong).
 
-    `anomalous` are the rows in which a class may be drawn (None: none).
+    `anomalous` has an entry per row: whether a class may be drawn in it.
     """
+    rows = len(anomalous)
     values = {name: rng.uniform(low, high, rows) for name, (low, high) in RANGES.items()}
     draw = rng.integers(0, round(1 / _RATE), rows)
-    if anomalous is not None:
-        draw = np.where(anomalous, draw, len(CLASSES))
-    else:
-        draw[:] = len(CLASSES)
+    draw = np.where(anomalous, draw, len(CLASSES))
     fault = np.array([*CLASSES, *[""] * round(1 / _RATE)], dtype=object)[draw]
     for name, column in values.items():
         column[fault == "all_zero"] = 0.0
@@ -67,30 +65,21 @@ def readings(
     return values, fault
 
 
-def limits(train_rows: int, step_s: float = STEP_S) -> dict[str, Any]:
+def limits(train_rows: int, step_s: int = STEP_S) -> dict[str, Any]:
     """The META.json of such a sensor."""
     low, high = RANGES["current"]
-    return {
-        "interval_s": step_s,
-        "train_rows": train_rows,
-        "rating_a": high,
-        "v_nominal": 24_000,
-        "nominal": {
-            "voltage": list(RANGES["voltage"]),
-            "i_of_rating": [low, 1.0],
-            "temperature": list(RANGES["temperature"]),
-            "humidity": list(RANGES["humidity"]),
-        },
-    }
+    nominal = {"voltage": RANGES["voltage"], "i_of_rating": (low, 1.0)}
+    nominal |= {name: RANGES[name] for name in ("temperature", "humidity")}
+    return limits_of(step_s, train_rows, high, 24_000, nominal)
 
 
 def labelled(name: str, values: dict[str, Floats], fault: Texts, train_rows: int) -> Stream:
     """One sensor's stream; that 0 A is wrong, a reading cannot tell: it is not scored."""
     rows = len(fault)
-    by_signal = {}
-    for signal in values:
-        guilty = np.isin(fault, ["all_zero", "all_high", f"{signal}_high"]).astype(float)
-        by_signal[signal] = guilty
+    by_signal = {
+        signal: np.isin(fault, ["all_zero", "all_high", f"{signal}_high"]).astype(float)
+        for signal in values
+    }
     by_signal["current"][fault == "all_zero"] = np.nan
     return Stream(
         name=name,
@@ -107,18 +96,15 @@ def labelled(name: str, values: dict[str, Floats], fault: Texts, train_rows: int
 
 def sensor(name: str, rng: Generator) -> Stream:
     """6 h to learn, then 12 h with anomalies."""
-    train = _TRAIN_H * 3600 // STEP_S
-    rows = train + _TEST_H * 3600 // STEP_S
-    return labelled(name, *readings(rng, rows, np.arange(rows) >= train), train)
+    anomalous = np.arange(_ROWS) >= _TRAIN_ROWS
+    return labelled(name, *readings(rng, anomalous), _TRAIN_ROWS)
 
 
 def contaminated(name: str, rng: Generator) -> Stream:
     """The same, with one training row in twenty anomalous."""
-    train = _TRAIN_H * 3600 // STEP_S
-    rows = train + _TEST_H * 3600 // STEP_S
-    anomalous = rng.random(rows) < _SHARE / (_RATE * len(CLASSES))
-    anomalous[train:] = True
-    return labelled(name, *readings(rng, rows, anomalous), train)
+    anomalous = rng.random(_ROWS) < _SHARE / (_RATE * len(CLASSES))
+    anomalous[_TRAIN_ROWS:] = True
+    return labelled(name, *readings(rng, anomalous), _TRAIN_ROWS)
 
 
 def fleet(name: str, rng: Generator) -> Stream:

@@ -12,7 +12,7 @@ from gridnode_host.detection import surroundings
 from gridnode_host.detection.draft import Draft
 from gridnode_host.detection.loads import load, starts
 from gridnode_host.detection.random_series import DAY_S
-from gridnode_host.detection.stream_file import Flags, Floats
+from gridnode_host.detection.stream_file import Flags, Floats, limits_of
 from gridnode_host.detection.surroundings import Air, Heat, Instrument
 
 __all__ = ["DAY", "SIGNALS", "STEP_S", "TRAIN_ROWS", "Site", "lost", "times"]
@@ -23,6 +23,12 @@ TRAIN_ROWS = TEST_ROWS = 4 * DAY
 SIGNALS = ("voltage", "current", "temperature", "humidity")
 
 _RATINGS = (32.0, 63.0, 100.0, 160.0, 200.0, 250.0, 400.0, 630.0)
+_NOMINAL = {
+    "voltage": (207, 253),
+    "i_of_rating": (0, 1.0),
+    "temperature": (-20, 90),
+    "humidity": (0, 95),
+}
 _DROP_V = 7.0  # most that the supply's resistance costs at the rating
 _EPOCH = 1_760_000_040  # any full minute
 _YEAR_D = 365
@@ -122,18 +128,7 @@ class Site:
     @property
     def limits(self) -> dict[str, Any]:
         """The META.json."""
-        return {
-            "interval_s": STEP_S,
-            "train_rows": TRAIN_ROWS,
-            "rating_a": self.rating_a,
-            "v_nominal": 230,
-            "nominal": {
-                "voltage": [207, 253],
-                "i_of_rating": [0, 1.0],
-                "temperature": [-20, 90],
-                "humidity": [0, 95],
-            },
-        }
+        return limits_of(STEP_S, TRAIN_ROWS, self.rating_a, 230, _NOMINAL)
 
 
 def _ampere_step(rng: Generator, rating: float) -> float:

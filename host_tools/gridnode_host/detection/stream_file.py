@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 __all__ = [
     "Scores",
     "Stream",
+    "limits_of",
     "place",
     "read_nab",
     "read_scores",
     "read_stream",
     "seconds",
+    "write_limits",
     "write_scores",
     "write_stream",
     "write_values",
@@ -76,6 +78,27 @@ class Scores:
     kind: Texts | None = None  # [n]
     priority: Floats | None = None  # [n], 1 the most urgent; NaN: none
     missing: int = 0  # rows that the detector left out
+
+
+def limits_of(
+    interval_s: int,
+    train_rows: int,
+    rating_a: float,
+    v_nominal: int,
+    nominal: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """The META.json of a device: the row's length, s, the rows to learn from, A, V.
+
+    `nominal` has the lowest and the highest ordinary value, in its unit, per signal or family of
+    signals (`v`: v1 to v3); `i_of_rating` those of every current as a share of the rating.
+    """
+    return {
+        "interval_s": interval_s,
+        "train_rows": train_rows,
+        "rating_a": rating_a,
+        "v_nominal": v_nominal,
+        "nominal": {name: list(span) for name, span in nominal.items()},
+    }
 
 
 def seconds(text: str) -> float:
@@ -136,6 +159,11 @@ def write_stream(stream: Stream, path: Path) -> None:
     columns["class"] = list(stream.fault)
     columns["train"] = _written(stream.train)
     _write(columns, path)
+
+
+def write_limits(limits: Mapping[str, Any], path: Path) -> None:
+    """Write a META.json."""
+    path.write_text(json.dumps(limits, indent=1) + "\n")
 
 
 def write_values(stream: Stream, path: Path) -> None:

@@ -7,9 +7,9 @@ places with one phase, with `t_` feeders with three. A seed always draws the sam
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -20,17 +20,17 @@ from gridnode_host.detection.draft import Calendar, Draft, crowded
 from gridnode_host.detection.feeder import Feeder
 from gridnode_host.detection.loads import CYCLIC
 from gridnode_host.detection.site import DAY, TRAIN_ROWS, Site
-from gridnode_host.detection.stream_file import Stream, write_stream
+from gridnode_host.detection.stream_file import Stream, write_limits, write_stream
 
 __all__ = ["KINDS", "make", "save"]
 
-_TRIES = 20  # at a place for all events
+_TRIES = 21  # to place the events of a stream
 _MARGIN = 60  # rows between rare loads
 
-Maker = Callable[[str, Generator], Stream]
-SiteFault = Callable[[Generator, Site, Draft], None]
-
 _SEASON_K = 5.0  # warmer at the end of the test than at its beginning
+
+Place = TypeVar("Place", Site, Feeder)
+Maker = Callable[[str, Generator], Stream]
 
 
 def make(kind: str, seed: int) -> Stream:
@@ -44,16 +44,22 @@ def save(stream: Stream, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_stream(stream, path)
     meta = path.with_suffix(".json")
-    meta.write_text(json.dumps(stream.limits, indent=1) + "\n")
+    write_limits(stream.limits, meta)
     return meta
 
 
-def _at_site(fault: SiteFault | None = None, cyclic: bool = False) -> Maker:
+def _at_site(
+    fault: Callable[[Generator, Site, Draft], None] | None = None, cyclic: bool = False
+) -> Maker:
     def draw(name: str, rng: Generator) -> Stream:
         site = Site.draw(rng, str(rng.choice(CYCLIC)) if cyclic else None)
-        return _site_stream(name, rng, site, fault)
+        return _drawn(name, rng, site, fault)
 
     return draw
+
+
+def _at_feeder(faults: Callable[[Generator, Feeder, Draft], None] | None = None) -> Maker:
+    return lambda name, rng: _drawn(name, rng, Feeder.draw(rng), faults)
 
 
 def _benign(name: str, rng: Generator) -> Stream:
@@ -62,7 +68,7 @@ def _benign(name: str, rng: Generator) -> Stream:
     site.air.temperature[TRAIN_ROWS:] += (
         _SEASON_K * np.arange(len(site.t) - TRAIN_ROWS) / (4 * DAY)
     )
-    return _site_stream(name, rng, site, None)
+    return _drawn(name, rng, site)
 
 
 def _sku(rating_a: float) -> Maker:
@@ -72,49 +78,31 @@ def _sku(rating_a: float) -> Maker:
         site = Site.draw(rng, None, rating_a)
         site.share = np.minimum(site.share * 200.0 / rating_a, 0.95)
         if rating_a < 300:
-            return _site_stream(name, rng, site, site_faults.over_rating)
+            return _drawn(name, rng, site, site_faults.over_rating)
         for first, end in ((0, TRAIN_ROWS), (TRAIN_ROWS, len(site.t))):
             calendar = Calendar(rng, end, first + _MARGIN)
             for _ in range(rng.integers(4, 7)):
                 rows = calendar.take(int(rng.uniform(8, 60)), _MARGIN)
                 site.share[rows] = 300.0 / rating_a * rng.normal(1.0, 0.01, rows.stop - rows.start)
-        return _site_stream(name, rng, site, None)
+        return _drawn(name, rng, site)
 
     return draw
 
 
-def _site_stream(name: str, rng: Generator, site: Site, fault: SiteFault | None) -> Stream:
-    def attempt() -> Stream:
-        draft = site.draft()
-        if fault is not None:
-            fault(rng, site, draft)
-        return draft.finish(name, site.limits, site.missing)
-
-    return _spaced(attempt)
-
-
-def _at_feeder(faults: Callable[[Generator, Feeder, Draft], None] | None) -> Maker:
-    def draw(name: str, rng: Generator) -> Stream:
-        feeder = Feeder.draw(rng)
-
-        def attempt() -> Stream:
-            draft = feeder.draft()
-            if faults is not None:
-                faults(rng, feeder, draft)
-            return draft.finish(name, feeder.limits, feeder.missing)
-
-        return _spaced(attempt)
-
-    return draw
-
-
-def _spaced(attempt: Callable[[], Stream]) -> Stream:
+def _drawn(
+    name: str,
+    rng: Generator,
+    place: Place,
+    fault: Callable[[Generator, Place, Draft], None] | None = None,
+) -> Stream:
     """Draw until no two events touch, or take the last try."""
-    stream = attempt()
     for _ in range(_TRIES):
+        draft = place.draft()
+        if fault is not None:
+            fault(rng, place, draft)
+        stream = draft.finish(name, place.limits, place.missing)
         if not crowded(stream):
             break
-        stream = attempt()
     return stream
 
 
@@ -136,7 +124,7 @@ _MAKERS: dict[str, Maker] = {
     "s_joint": _at_site(site_faults.joint),
     "sku_200": _sku(200.0),
     "sku_500": _sku(500.0),
-    "t_clean": _at_feeder(None),
+    "t_clean": _at_feeder(),
     "t_faults": _at_feeder(feeder_faults.usual),
     "t_more": _at_feeder(feeder_faults.more),
 }

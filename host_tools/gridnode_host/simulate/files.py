@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gridnode_host.detection import grid_sensor, streams
-from gridnode_host.detection.stream_file import write_stream
+from gridnode_host.detection.stream_file import write_limits, write_stream
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
 
@@ -34,12 +33,12 @@ def sensors(
             "Give a larger --hours, a smaller --train-hours, or no --anomalies.",
             Exit.USAGE,
         )
-    anomalous = np.arange(rows) >= train if anomalies else None
+    anomalous = (np.arange(rows) >= train) & anomalies
     with out.step(f"write {grid_sensor.SENSORS} sensors to {folder}") as progress:
         for number in range(grid_sensor.SENSORS):
             progress(number, grid_sensor.SENSORS)
             rng = np.random.default_rng([seed, number])
-            drawn = grid_sensor.readings(rng, rows, anomalous)
+            drawn = grid_sensor.readings(rng, anomalous)
             stream = grid_sensor.labelled(f"sensor-{number + 1:02}", *drawn, train)
             path = folder / f"{stream.name}.csv"
             with _written(path):
@@ -49,8 +48,7 @@ def sensors(
                 share = float(stream.label.mean())
                 out.event("file", path=str(path), rows=rows, anomalous_share=round(share, 4))
         with _written(folder / META):
-            meta = json.dumps(grid_sensor.limits(train), indent=1) + "\n"
-            (folder / META).write_text(meta)
+            write_limits(grid_sensor.limits(train), folder / META)
     out.done(
         f"Replay one: gridnode replay {folder}/sensor-01.csv --limits {folder / META} --out s.csv",
         folder=str(folder),

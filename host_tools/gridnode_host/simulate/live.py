@@ -105,7 +105,7 @@ def _begin(one: _Sensor, end: int, anomalies: bool) -> None:
 
 def _draw(one: _Sensor, end: int, anomalies: bool, at: float | None) -> None:
     """Draw a row, and let the mains have its values at a rig time (None: now)."""
-    values, fault = grid_sensor.readings(one.rng, 1, np.array([anomalies]))
+    values, fault = grid_sensor.readings(one.rng, np.array([anomalies]))
     drawn = {name: float(column[0]) for name, column in values.items()}
     one.rows[end] = drawn, str(fault[0])
     one.node.circuit.set(voltage=drawn["voltage"], current=drawn["current"], at=at)
