@@ -12,13 +12,17 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-from collections.abc import Iterable
+import ssl
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gridnode_host.errors import Exit, GridnodeError
@@ -156,6 +160,47 @@ def node_identity(folder: Path, thing: str) -> Identity | None:
     return identity if identity.cert.is_file() and identity.key.is_file() else None
 
 
+def client_context(ca: Path, identity: Identity) -> ssl.SSLContext:
+    """Return TLS for a client on this computer that trusts ``ca`` (PEM) and shows ``identity``.
+
+    Raises `GridnodeError` if a file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=str(ca))
+    except OSError as err:
+        raise GridnodeError(
+            "read the CA certificate", f"{ca}: {err}", "Give the CA's PEM file.", Exit.USAGE
+        ) from err
+    try:
+        with _pem_files(identity) as pem:
+            context.load_cert_chain(pem.cert, pem.key)
+    except (OSError, ValueError, TypeError) as err:
+        raise GridnodeError(
+            "read the private key",
+            f"{identity.key}: {err}",
+            "Check that key and certificate were made together.",
+            Exit.USAGE,
+        ) from err
+    return context
+
+
+@contextmanager
+def _pem_files(identity: Identity) -> Iterator[Identity]:
+    """Lend an identity (DER or PEM) as PEM: ``ssl`` reads a key from a PEM file only.
+
+    Copies lie in the private folder of the identity, and are removed in any case.
+    """
+    content = identity.key.read_bytes()
+    if b"-----BEGIN" in content:
+        yield identity
+        return
+    cert = _load(identity.cert).public_bytes(serialization.Encoding.PEM)
+    key = _key_bytes(serialization.load_der_private_key(content, None), pem=True)
+    home = private_folder(identity.key.parent)
+    with tempfile.TemporaryDirectory(prefix=".pem-", dir=home) as folder:
+        yield _write(Path(folder), cert, key, pem=True)
+
+
 def valid_until(path: Path) -> datetime.datetime:
     """Return when a certificate file (DER or PEM) expires, in UTC."""
     return _load(path).not_valid_after_utc
@@ -291,7 +336,7 @@ def _write(folder: Path, cert: bytes, key: bytes, pem: bool) -> Identity:
     return identity
 
 
-def _key_bytes(key: ec.EllipticCurvePrivateKey, pem: bool) -> bytes:
+def _key_bytes(key: PrivateKeyTypes, pem: bool) -> bytes:
     # SEC1 is the shorter of the two forms that Mbed TLS reads
     return key.private_bytes(
         serialization.Encoding.PEM if pem else serialization.Encoding.DER,

@@ -20,6 +20,7 @@ from typing import Any
 import jsonschema
 
 from gridnode_host import certs, faults, monitor, profiles, resources
+from gridnode_host.address import MQTT_PORT, SNTP_PORT, host_port
 from gridnode_host.device import Node, parse_event
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
@@ -30,8 +31,6 @@ CALIBRATION_JSON = "/config/calibration.json"
 CA_DER, CERT_DER, KEY_DER = "/certs/ca.der", "/certs/cert.der", "/certs/key.der"
 
 WIFI_KEY_VARIABLE = "GRIDNODE_WIFI_KEY"
-_MQTT_PORT = 8883
-_SNTP_PORT = 123
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def node_config(
             "Give --wifi-ssid, or --network lan or none.",
             Exit.USAGE,
         )
-    host, port = _host_port("--broker", broker, _MQTT_PORT)
+    host, port = host_port("--broker", broker, MQTT_PORT)
     settings: dict[str, Any] = {"kind": network}
     if network == "wlan":
         settings["ssid"] = ssid
@@ -80,7 +79,7 @@ def node_config(
         "mqtt": {"host": host, "port": port},
     }
     if sntp:
-        server, port = _host_port("--sntp", sntp, _SNTP_PORT)
+        server, port = host_port("--sntp", sntp, SNTP_PORT)
         config["clock"] = {"server": server, "port": port}
     if interval_s is not None:
         config["report"] = {"interval_s": interval_s}
@@ -253,20 +252,3 @@ def _check(kind: str, document: dict[str, Any]) -> None:
 
 def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _host_port(option: str, text: str, default: int) -> tuple[str, int]:
-    """Split ``host``, ``host:port``, ``[v6]`` or ``[v6]:port``."""
-    host, sep, port = text.rpartition(":")
-    if not sep or text.endswith("]"):
-        host, port = text, str(default)
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise GridnodeError(
-            "check the settings",
-            f"{option} {text!r} is not HOST or HOST:PORT",
-            "Example: broker.example:8883",
-            Exit.USAGE,
-        )
-    return host, int(port)

@@ -92,6 +92,63 @@ def test_the_key_is_removed_when_the_node_is_stored_without_it(
     assert certs.node_identity(authority.folder, "stored") is None
 
 
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The key files that a client's TLS has read, each checked when it is read."""
+    read: list[Path] = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def look(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+        assert (mode(key), mode(key.parent)) == (0o600, 0o700)
+        read.append(key)
+        load(context, cert, key)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", look)
+    return read
+
+
+def test_a_client_lends_its_key_within_the_things_own_folder(
+    authority: certs.Authority, loading: list[Path]
+) -> None:
+    identity = certs.issue_node(authority, "laptop")
+    context = certs.client_context(authority.pem, identity)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    (key,) = loading
+    assert key.is_relative_to(certs.node_folder(authority.folder, "laptop"))
+    assert set(identity.key.parent.iterdir()) == {identity.cert, identity.key}
+
+
+def test_a_lent_key_is_removed_after_a_refusal(
+    authority: certs.Authority, loading: list[Path]
+) -> None:
+    identity = certs.issue_node(authority, "laptop")
+    identity.cert.write_bytes(certs.issue_node(authority, "other").cert.read_bytes())
+    with pytest.raises(GridnodeError, match="mismatch") as failure:
+        certs.client_context(authority.pem, identity)
+    assert failure.value.exit == Exit.USAGE
+    assert len(loading) == 1
+    assert set(identity.key.parent.iterdir()) == {identity.cert, identity.key}
+
+
+def test_a_client_reads_pem_where_it_lies(authority: certs.Authority, loading: list[Path]) -> None:
+    identity = certs.issue_node(authority, "service", pem=True)
+    certs.client_context(authority.pem, identity)
+    assert loading == [identity.key]
+    assert identity.key.exists()
+
+
+@pytest.mark.parametrize("broken", ["ca", "cert", "key"])
+def test_a_client_says_which_file_is_broken(authority: certs.Authority, broken: str) -> None:
+    identity = certs.issue_node(authority, "broken")
+    ca = authority.der if broken == "ca" else authority.pem  # TLS takes PEM only
+    if broken != "ca":
+        (identity.cert if broken == "cert" else identity.key).write_bytes(b"no")
+    with pytest.raises(GridnodeError) as failure:
+        certs.client_context(ca, identity)
+    assert f"{broken}.der" in failure.value.cause
+    assert failure.value.exit == Exit.USAGE
+
+
 CLIENT = """
 import socket, ssl
 def load(name):

@@ -101,7 +101,7 @@ def test_the_kinds_are_listed() -> None:
         (["faults", "--kind", "t_nothing", "--out", "x.csv"], "no kind 't_nothing'"),
         (["faults"], "no --out"),
         (["faults", "--kind", "seed", "--out", "/dev/null/x.csv"], "/dev/null/x.csv"),
-        (["sysmon", "--broker", "host:port"], "not HOST:PORT"),
+        (["sysmon", "--broker", "host:port"], "not HOST or HOST:PORT"),
         (["sysmon", "--broker", "host", "--thing", "nobody"], "none for nobody"),
         (["sysmon", "--thing", "a/b", "--count", "1"], "a/b"),
     ],
@@ -195,11 +195,25 @@ def test_a_rejected_update_says_why(
 
 def test_the_private_key_on_disk_is_for_the_owner_only(authority: certs.Authority) -> None:
     certs.issue_node(authority, "laptop")
-    with sysmon.broker_target("broker.example", "laptop", authority.folder, None) as target:
-        assert (target.host, target.port) == ("broker.example", 8883)
-        assert target.key.stat().st_mode & 0o077 == 0
-        ssl.create_default_context().load_cert_chain(target.cert, target.key)
-    assert not target.key.exists()
+    before = set(authority.folder.rglob("*"))
+    target = sysmon.broker_target("broker.example", "laptop", authority.folder, None)
+    assert (target.host, target.port) == ("broker.example", 8883)
+    assert target.tls.verify_mode == ssl.CERT_REQUIRED
+    assert set(authority.folder.rglob("*")) == before  # nothing is left that others could find
+    keys = [path for path in before if path.name in ("key.der", "ca.key")]
+    assert len(keys) == 2
+    assert all(path.stat().st_mode & 0o077 == 0 for path in keys)
+
+
+def test_without_its_ca_nothing_is_made(authority: certs.Authority) -> None:
+    certs.issue_node(authority, "laptop")
+    for path in authority.folder.glob("ca.*"):
+        path.unlink()
+    options = ["--thing", "laptop", "--certs-dir", str(authority.folder), "--count", "1"]
+    code, _, err = simulate("sysmon", "--broker", "broker.example", *options)
+    assert code == Exit.USAGE
+    assert "ca.pem" in err
+    assert not list(authority.folder.glob("ca.*"))
 
 
 def test_the_hottest_thermometer_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gridnode_host import resources
+from gridnode_host import certs, resources
 from gridnode_host.bench.endpoint import Refusal
 from gridnode_host.bench.limits import Limits
 from gridnode_host.bench.routing import Message
@@ -78,7 +78,8 @@ class Mosquitto:
         self._policy = policy if policy is not None else resources.policy("node-policy")
         self._files = {"cafile": ca_cert, "certfile": cert, "keyfile": key}
         self._name = service[0]
-        self._client = ServiceClient(service[0], ca_cert, service[1], service[2])
+        tls = certs.client_context(ca_cert, certs.Identity(*service[1:]))
+        self._client = ServiceClient(self._name, tls)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log = b""

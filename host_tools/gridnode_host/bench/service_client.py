@@ -7,7 +7,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -29,8 +28,8 @@ class ServiceClient:
     client is away.
     """
 
-    def __init__(self, name: str, ca_cert: Path, cert: Path, key: Path) -> None:
-        """``name`` is the client id and the common name of ``cert``."""
+    def __init__(self, name: str, tls: ssl.SSLContext) -> None:
+        """``name`` is the client id and the common name of the certificate in ``tls``."""
         self._observers: dict[str, tuple[Callable[[Message], None], ...]] = {}
         self._lock = threading.Lock()
         self._granted: set[int] = set()
@@ -38,9 +37,7 @@ class ServiceClient:
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=name, clean_session=False
         )
-        context = ssl.create_default_context(cafile=str(ca_cert))
-        context.load_cert_chain(str(cert), str(key))
-        self._client.tls_set_context(context)
+        self._client.tls_set_context(tls)
         self._client.max_inflight_messages_set(100)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe

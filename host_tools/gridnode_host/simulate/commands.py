@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -142,6 +143,6 @@ def sysmon(
             target = work.bench_target(thing)
         else:
             folder = certs_dir or resources.certs_dir()
-            target = work.broker_target(broker, thing, folder, ca_file)
+            target = nullcontext(work.broker_target(broker, thing, folder, ca_file))
         with target as place:
             work.run(out, place, interval, count)

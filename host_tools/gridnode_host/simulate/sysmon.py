@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import tempfile
 import threading
 import time
@@ -15,10 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from gridnode_host import certs
+from gridnode_host.address import MQTT_PORT, host_port
 from gridnode_host.bench.endpoint import Endpoint
 from gridnode_host.bench.routing import Message
 from gridnode_host.bench.service_client import ServiceClient
@@ -34,14 +34,12 @@ _WARM_UP_S = 0.2  # of the processor's load, before its first value
 
 @dataclass(frozen=True)
 class Target:
-    """Where to publish, as which thing; all files are PEM."""
+    """Where to publish, as which thing, and the TLS with its certificate."""
 
     host: str
     port: int
     thing: str
-    ca: Path
-    cert: Path
-    key: Path
+    tls: ssl.SSLContext
 
 
 def measure() -> Json:
@@ -71,7 +69,7 @@ class Shadow:
         self._topic = f"$aws/things/{target.thing}/shadow/update"
         self._answered = threading.Condition()
         self._answers: dict[str, tuple[bool, Json]] = {}
-        self._client = ServiceClient(target.thing, target.ca, target.cert, target.key)
+        self._client = ServiceClient(target.thing, target.tls)
         for end, good in (("accepted", True), ("rejected", False)):
             self._client.observe(f"{self._topic}/{end}", partial(self._hear, good))
         self._client.start(target.host, target.port)
@@ -120,21 +118,17 @@ def bench_target(thing: str) -> Iterator[Target]:
         server = certs.issue_server(authority)
         endpoint = stack.enter_context(Endpoint(authority.pem, server.cert, server.key))
         stack.callback(ShadowService(endpoint).close)
-        identity = certs.issue_node(authority, thing, pem=True)
-        yield Target("localhost", endpoint.port, thing, authority.pem, identity.cert, identity.key)
+        identity = certs.issue_node(authority, thing)
+        tls = certs.client_context(authority.pem, identity)
+        yield Target("localhost", endpoint.port, thing, tls)
 
 
-@contextmanager
-def broker_target(broker: str, thing: str, certs_dir: Path, ca: Path | None) -> Iterator[Target]:
-    """A broker (HOST:PORT, port 8883), with the thing's certificate of `gridnode certs`."""
-    host, _, port = broker.partition(":")
-    if not host or (port and not (port.isdigit() and 0 < int(port) < 65536)):
-        raise GridnodeError(
-            "find the broker",
-            f"{broker!r} is not HOST:PORT",
-            "Say --broker HOST:PORT.",
-            Exit.USAGE,
-        )
+def broker_target(broker: str, thing: str, certs_dir: Path, ca: Path | None) -> Target:
+    """A broker (HOST:PORT, port 8883), with the thing's certificate of `gridnode certs`.
+
+    Raises GridnodeError for an address, a certificate or a key that cannot be used.
+    """
+    host, port = host_port("--broker", broker, MQTT_PORT)
     identity = certs.node_identity(certs_dir, thing)
     if identity is None:
         raise GridnodeError(
@@ -143,24 +137,8 @@ def broker_target(broker: str, thing: str, certs_dir: Path, ca: Path | None) -> 
             f"Make it: gridnode certs --thing {thing}.",
             Exit.USAGE,
         )
-    with tempfile.TemporaryDirectory(prefix="gridnode-sysmon-") as folder:
-        cert, key = _pem(Path(folder), identity)
-        place = ca or certs.ensure_ca(certs_dir).pem
-        yield Target(host, int(port or 8883), thing, place, cert, key)
-
-
-def _pem(folder: Path, identity: certs.Identity) -> tuple[Path, Path]:
-    """Certificate and key as an MQTT client on this computer takes them; the folder is private."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    pem = serialization.Encoding.PEM
-    loaded = x509.load_der_x509_certificate(identity.cert.read_bytes())
-    cert.write_bytes(loaded.public_bytes(pem))
-    private = serialization.load_der_private_key(identity.key.read_bytes(), None)
-    key.touch(mode=0o600)
-    key.write_bytes(
-        private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return cert, key
+    tls = certs.client_context(ca or certs_dir / "ca.pem", identity)
+    return Target(host, port, thing, tls)
 
 
 def run(out: Output, target: Target, interval: float, count: int | None) -> None:
