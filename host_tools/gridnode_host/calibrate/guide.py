@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from gridnode_host.calibrate import certificate, conduct, run, steps, tell
@@ -307,7 +306,7 @@ class Guide:
 
     def _judge(self, result: Result) -> str:
         """Show what a step gave; returns how it ends, nothing to do it once more."""
-        self._terminal.say(result_table(result))
+        self._terminal.say(tell.result_table(result))
         choices = {"a": "accept", "r": "repeat", "u": "undo and go on", "q": "quit"}
         answer = self._terminal.choose("", choices, "a")
         if answer in ("r", "u"):
@@ -331,27 +330,6 @@ class Guide:
         swept = task.step == "linearity" and self._source
         connect = steps.SWEPT if swept else kind.connect.format(**numbers)
         self._terminal.say(Panel(connect, title=title, title_align="left"))
-
-
-def result_table(result: Result) -> Table:
-    """Return what a step gave: the error before and after, per phase."""
-    table = Table(box=None, pad_edge=False)
-    for head in ("", "quantity", "before", "after", "uncertainty"):
-        table.add_column(head, justify="left" if head in ("", "quantity") else "right")
-    for record in result.records:
-        phase = record.get("phase")
-        for name, after in tell.errors(record):
-            before = record.get("before_percent", {}).get(name)
-            u = record.get("u_percent", {}).get(name)
-            sign = tell.unit(name)
-            table.add_row(
-                f"L{phase}" if phase else "",
-                name,
-                "" if before is None else f"{before:+.3f} {sign}",
-                f"{after:+.3f} {sign}",
-                "" if u is None else f"{u:.3f} {sign}",
-            )
-    return table
 
 
 def effort(session: Session) -> str:

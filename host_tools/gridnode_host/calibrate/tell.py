@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.table import Table
+
 from gridnode_host.calibrate.session import Result
 
 _NAMES = {
@@ -57,3 +59,24 @@ def change(record: Mapping[str, Any], name: str, after: float) -> str:
     if record.get("step") == "offset":
         text += " of the rated power"
     return f"{text} (U {u:.3f} {unit(name)})" if u is not None else text
+
+
+def result_table(result: Result) -> Table:
+    """Return what a step gave: the error before and after, per phase."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("", "quantity", "before", "after", "uncertainty"):
+        table.add_column(head, justify="left" if head in ("", "quantity") else "right")
+    for record in result.records:
+        phase = record.get("phase")
+        for name, after in errors(record):
+            before = record.get("before_percent", {}).get(name)
+            u = record.get("u_percent", {}).get(name)
+            sign = unit(name)
+            table.add_row(
+                f"L{phase}" if phase else "",
+                name,
+                "" if before is None else f"{before:+.3f} {sign}",
+                f"{after:+.3f} {sign}",
+                "" if u is None else f"{u:.3f} {sign}",
+            )
+    return table
