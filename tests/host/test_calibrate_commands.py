@@ -16,8 +16,6 @@ from gridnode_host.errors import Exit, GridnodeError
 from test_calibrate_run import TYPED
 from typer.testing import CliRunner
 
-SUBCOMMANDS = ("show", "restore", "check", "set", "verify-certificate")
-
 
 def gridnode(*arguments: str) -> tuple[int, str, str]:
     """Run ``gridnode calibrate`` in this process; returns exit code, stdout and stderr."""
@@ -30,15 +28,6 @@ def events(text: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in text.splitlines()]
     assert all(event["v"] == 1 and event["event"] for event in found)
     return found
-
-
-@pytest.mark.parametrize("verb", ["", *SUBCOMMANDS])
-def test_help_has_an_example_and_the_exit_codes(verb: str) -> None:
-    code, out, _ = gridnode(*([verb] if verb else []), "--help")
-    assert code == 0
-    assert f"Example: gridnode calibrate {verb}".rstrip() in out
-    assert "Exit codes: 0 done, 1 internal error, 2 usage" in out
-    assert "--json" in out
 
 
 def test_the_help_of_gridnode_loads_nothing_heavy() -> None:

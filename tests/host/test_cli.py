@@ -8,16 +8,29 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_node import FakeNode
 from gridnode_host import certs, cli, monitor, resources
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
+from typer.main import get_command
 from typer.testing import CliRunner
 
-VERBS = sorted(command.callback.__name__ for command in cli.app.registered_commands)  # type: ignore[union-attr]
+
+def verbs(command: Any, *words: str) -> Iterator[str]:
+    """Every command that can be run, with the words that lead to it."""
+    below = getattr(command, "commands", {})
+    if not below or command.invoke_without_command:
+        yield " ".join(words)
+    for name, one in below.items():
+        yield from verbs(one, *words, name)
+
+
+VERBS = sorted(verbs(get_command(cli.app)))
 
 
 def gridnode(*arguments: str, **env: str) -> tuple[int, str, str]:
@@ -33,9 +46,13 @@ def events(text: str) -> list[dict[str, object]]:
     return found
 
 
+def test_every_group_is_walked() -> None:
+    assert {"certs", "calibrate", "calibrate set", "simulate grid-sensor"} <= set(VERBS)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example_and_the_exit_codes(verb: str) -> None:
-    code, out, _ = gridnode(verb, "--help")
+    code, out, _ = gridnode(*verb.split(), "--help")
     assert code == 0
     assert f"Example: gridnode {verb}" in out
     assert "Exit codes: 0 done, 1 internal error, 2 usage" in out

@@ -30,15 +30,6 @@ def events(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("verb", ["grid-sensor", "faults", "sysmon"])
-def test_help_has_an_example_and_the_exit_codes(verb: str) -> None:
-    code, out, _ = simulate(verb, "--help")
-    assert code == 0
-    assert f"Example: gridnode simulate {verb}" in out
-    assert "Exit codes: 0 done, 1 internal error, 2 usage" in out
-    assert "--json" in out
-
-
 # ------------------------------------------------------------------ files
 
 

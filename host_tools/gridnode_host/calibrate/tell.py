@@ -1,4 +1,4 @@
-"""Results of steps in words, for a person at a terminal."""
+"""Results of steps in words and as a table, for a person at a terminal."""
 
 from __future__ import annotations
 
