@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,15 @@ def test_the_demo_gives_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, code:
     assert asked == {"nodes": 2, "duration": 5.0}
 
 
-@pytest.mark.parametrize("verb", ["demo", "bench"])
-@pytest.mark.parametrize("missing", ["numpy", "amqtt", "termios", "pty"])
+@pytest.mark.parametrize(
+    ("verb", "missing"),
+    [
+        *product(["demo", "bench"], ["numpy", "amqtt", "termios", "pty"]),
+        ("simulate faults --list", "numpy"),
+        ("simulate grid-sensor --out x", "numpy"),
+        ("simulate sysmon", "psutil"),
+    ],
+)
 def test_without_its_extra_the_bench_says_how_to_install_it(verb: str, missing: str) -> None:
     code = f"""
 import sys
@@ -226,7 +234,11 @@ from gridnode_host import cli
 cli.main()
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, verb], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code, *verb.split()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == Exit.USAGE
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["failed", "cause", "next"]

@@ -72,8 +72,7 @@ def grid_sensor(
                     out, nodes, seed, anomalies, duration
                 )
             )
-        from gridnode_host.simulate import files
-
+        files = extra_room("gridnode_host.simulate.files")
         files.sensors(out, out_folder, hours, train_hours, seed, anomalies)
 
 
@@ -89,9 +88,7 @@ def faults(
 ) -> None:
     """Draw a stream of one phase or three from physics, with faults and their labels."""
     with verb(as_json) as out:
-        from gridnode_host.detection import streams
-        from gridnode_host.simulate import files
-
+        streams = extra_room("gridnode_host.detection.streams")
         if listed:
             out.table("kind", [{"kind": name} for name in streams.KINDS], "")
             if as_json:
@@ -108,7 +105,7 @@ def faults(
             raise GridnodeError(
                 "choose a file", "no --out is given", "Say --out FILE.csv.", Exit.USAGE
             )
-        files.faults(out, kind, seed, out_file)
+        extra_room("gridnode_host.simulate.files").faults(out, kind, seed, out_file)
 
 
 @app.command(epilog=epilog("gridnode simulate sysmon --interval 2 --count 5", Exit.CLOUD))

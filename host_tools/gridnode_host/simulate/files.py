@@ -44,9 +44,8 @@ def sensors(
             with _written(path):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_stream(stream, path)
-            if out.as_json:
-                share = float(stream.label.mean())
-                out.event("file", path=str(path), rows=rows, anomalous_share=round(share, 4))
+            share = round(float(stream.label.mean()), 4)
+            out.event("file", path=str(path), rows=rows, anomalous_share=share)
         with _written(folder / META):
             write_limits(grid_sensor.limits(train), folder / META)
     out.done(

@@ -24,7 +24,7 @@ PROFILE = "mv-sensor-24kv"
 
 _POLL_S = 0.1
 _UNITS = {"voltage": "V", "current": "A", "temperature": "degC", "humidity": "%"}
-_KEPT_ROWS = 12
+_KEPT_ROWS = 12  # for reports that come late
 
 
 @dataclass
@@ -79,9 +79,9 @@ def run(out: Output, nodes: int, seed: int, anomalies: bool, duration: float | N
 def _play(
     rig: Rig, sensors: list[_Sensor], out: Output, anomalies: bool, duration: float | None
 ) -> None:
-    began = time.monotonic()
-    begun = 0
-    while duration is None or time.monotonic() - began < duration:
+    deadline = None if duration is None else time.monotonic() + duration
+    begun = 0  # end of the row that has begun, rig time
+    while deadline is None or time.monotonic() < deadline:
         end = int(rig.clock.now() // grid_sensor.STEP_S + 1) * grid_sensor.STEP_S
         if end != begun:
             for one in sensors:

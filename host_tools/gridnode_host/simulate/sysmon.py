@@ -43,7 +43,10 @@ class Target:
 
 
 def measure() -> Json:
-    """Load of the processor since the last call and memory in use, %, and degC where known."""
+    """Load of the processor since the last call and memory in use, %, and degC where known.
+
+    `timestamp` is in s of the Unix epoch.
+    """
     reported: Json = {
         "cpu": psutil.cpu_percent(),
         "memory": psutil.virtual_memory().percent,
