@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class State:
     aged: Floats  # resistance of the joint over a sound one
     dew_point: Floats  # degC
     neutral: Floats  # 1 sound, 0 open
-    ohm: Matrix
+    ohm: Matrix  # of the supply
 
     def copy(self) -> State:
         return State(**{name: part.copy() for name, part in vars(self).items()})
@@ -58,7 +58,7 @@ class State:
 class Feeder:
     """What the feeder is; readings follow from a state, with the same noise each time."""
 
-    t: Floats
+    t: Floats  # epoch s
     rating_a: float
     state: State
     air: Air
@@ -67,8 +67,8 @@ class Feeder:
     factor: Matrix  # power factor
     third: Matrix  # third harmonic over the fundamental of each current
     instruments: dict[str, Instrument]
-    noise: dict[str, Floats]
-    missing: dict[str, Flags] = field(default_factory=dict)
+    noise: dict[str, Floats]  # per signal, in its unit
+    missing: dict[str, Flags]  # per signal: cells that never arrive
 
     @staticmethod
     def draw(rng: Generator) -> Feeder:

@@ -27,8 +27,8 @@ from gridnode_host.detection.stream_file import Floats
 
 __all__ = ["MORE", "USUAL", "more", "usual"]
 
-_EACH = 4
-_MARGIN = 10
+_EACH = 4  # events of each kind
+_MARGIN = 10  # rows between learning and the first event
 
 
 def _short_circuit(plan: Plan) -> None:

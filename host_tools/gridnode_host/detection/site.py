@@ -52,16 +52,16 @@ def lost(rng: Generator, rows: int) -> Flags:
 class Site:
     """What the place is; readings follow from it, with the same noise each time."""
 
-    t: Floats
+    t: Floats  # epoch s
     rating_a: float
     share: Floats  # of the rating, what the consumers draw
     open_v: Floats  # V, without load
-    ohm: float
+    ohm: float  # of the supply
     air: Air
     heat: Heat
     instruments: dict[str, Instrument]
-    noise: dict[str, Floats]
-    missing: dict[str, Flags]
+    noise: dict[str, Floats]  # per signal, in its unit
+    missing: dict[str, Flags]  # per signal: cells that never arrive
 
     @staticmethod
     def draw(rng: Generator, shape: str | None = None, rating_a: float | None = None) -> Site:
@@ -91,24 +91,20 @@ class Site:
         )
 
     def readings(
-        self,
-        share: Floats | None = None,
-        aged: Floats | None = None,
-        warmer: Floats | float = 0.0,
+        self, share: Floats | None = None, aged: Floats | None = None
     ) -> dict[str, Floats]:
-        """What is read of another load, a joint of another resistance, or warmer air.
+        """What is read of another load, or of a joint of another resistance.
 
-        `share` is of the rating, `aged` a factor per row, `warmer` K.
+        `share` is of the rating, `aged` a factor per row.
         """
         drawn = self.share if share is None else share
         amperes = drawn * self.rating_a
         squared = drawn**2 * (1.0 if aged is None else aged)
-        air = Air(self.air.temperature + warmer, self.air.dew_point)
         true = {
             "voltage": self.open_v - self.ohm * amperes,
             "current": amperes,
-            "temperature": air.temperature + self.heat.above(squared),
-            "humidity": surroundings.humidity(air),
+            "temperature": self.air.temperature + self.heat.above(squared),
+            "humidity": surroundings.humidity(self.air),
         }
         return {
             name: surroundings.quantised(values + self.noise[name], self.instruments[name].step)

@@ -12,6 +12,7 @@ from gridnode_host.detection.draft import Calendar, Draft
 from gridnode_host.detection.placing import ahead, longest_rest
 from gridnode_host.detection.site import DAY, SIGNALS, TRAIN_ROWS, Site
 from gridnode_host.detection.stream_file import Flags, Floats
+from gridnode_host.detection.surroundings import quantised
 
 __all__ = [
     "ct_saturation",
@@ -30,13 +31,13 @@ __all__ = [
 _LOWEST = {"voltage": 207.5, "current": 0.0, "temperature": -19.0, "humidity": 1.0}
 _HIGHEST = {"voltage": 252.5, "temperature": 88.0, "humidity": 94.0}
 _SHIFTS = {"voltage": (6.0, 12.0), "temperature": (8.0, 18.0), "humidity": (15.0, 35.0)}
-_MARGIN = 10  # rows between short events
+_MARGIN = 10  # rows between learning and the first event
 _TOGETHER = 20  # rows between peaks that belong to one event
 
 
 def spike(rng: Generator, site: Site, draft: Draft) -> None:
     """40 single rows, far off for the signal but within the SKU's range."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     least = {"voltage": 6.0, "current": 0.2, "temperature": 4.0, "humidity": 8.0}
     least["current"] *= site.rating_a
     for _ in range(40):
@@ -50,7 +51,7 @@ def spike(rng: Generator, site: Site, draft: Draft) -> None:
 
 def level_shift(rng: Generator, site: Site, draft: Draft) -> None:
     """8 shifts of 2 to 5 h within the range; a shifted load warms the joint."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     share = site.share.copy()
     shifts: list[tuple[slice, list[str]]] = []
     for _ in range(8):
@@ -84,7 +85,7 @@ def persistent(rng: Generator, site: Site, draft: Draft) -> None:
 
 def drift(rng: Generator, site: Site, draft: Draft) -> None:
     """3 drifts of the thermometer by 14 to 22 K over 16 to 20 h."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     for _ in range(3):
         rows = calendar.take(int(rng.uniform(16, 20) * 60), 180)
         ramp = np.linspace(0, rng.uniform(14, 22), rows.stop - rows.start)
@@ -108,7 +109,7 @@ def period(rng: Generator, site: Site, draft: Draft) -> None:
 
 def stuck(rng: Generator, site: Site, draft: Draft) -> None:
     """12 times a signal that usually moves stands still for 1 to 4 h."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     rests = {name: longest_rest(draft.clean[name][:TRAIN_ROWS]) for name in SIGNALS}
     lively = [name for name in SIGNALS if rests[name] <= 40] or [min(rests, key=rests.__getitem__)]
     for _ in range(12):
@@ -136,7 +137,7 @@ def ct_saturation(rng: Generator, site: Site, draft: Draft) -> None:
 
 def disconnected(rng: Generator, site: Site, draft: Draft) -> None:
     """12 times a sensor reads 0, -127 or nothing for 10 min to 2 h."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     ways = [("temperature", -127.0), ("voltage", 0.0), ("current", 0.0), ("humidity", 0.0)]
     ways += [(name, math.nan) for name in SIGNALS]
     picks = [*rng.permutation(len(ways)), *rng.permutation(len(ways))][:12]
@@ -149,7 +150,7 @@ def disconnected(rng: Generator, site: Site, draft: Draft) -> None:
 
 def noise_burst(rng: Generator, site: Site, draft: Draft) -> None:
     """12 times a signal is noisier than usual for 30 to 90 min."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     for _ in range(12):
         rows = calendar.take(int(rng.uniform(30, 90)), 45)
         name = str(rng.choice(SIGNALS))
@@ -163,7 +164,7 @@ def noise_burst(rng: Generator, site: Site, draft: Draft) -> None:
 
 def joint(rng: Generator, site: Site, draft: Draft) -> None:
     """12 times a joint warms far more than its current explains, or not at all."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     above = site.heat.above(site.share**2)
     aged = np.ones(len(site.t))
     planned = []
@@ -183,7 +184,7 @@ def joint(rng: Generator, site: Site, draft: Draft) -> None:
 
 def over_rating(rng: Generator, site: Site, draft: Draft) -> None:
     """10 events of about 300 A, whatever the rating is."""
-    calendar = Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+    calendar = _calendar(rng, site)
     share = site.share.copy()
     for _ in range(10):
         rows = calendar.take(int(rng.uniform(8, 60)), 20, tail=220)
@@ -195,24 +196,31 @@ def over_rating(rng: Generator, site: Site, draft: Draft) -> None:
 # ------------------------------------------------------------------ parts
 
 
+def _calendar(rng: Generator, site: Site) -> Calendar:
+    """All rows but those to learn from."""
+    return Calendar(rng, len(site.t), TRAIN_ROWS + _MARGIN)
+
+
 def _plus(site: Site, draft: Draft, name: str, rows: slice, added: Floats | float) -> None:
     """Add to a reading, within what the signal can be, as the instrument displays it."""
-    step = site.instruments[name].step
-    high = _HIGHEST.get(name, 0.99 * site.rating_a)
-    shifted = np.clip(draft.values[name][rows] + added, _LOWEST[name], high)
-    draft.values[name][rows] = np.round(np.round(shifted / step) * step, 4)
+    shifted = np.clip(draft.values[name][rows] + added, *_range(site, name))
+    draft.values[name][rows] = quantised(shifted, site.instruments[name].step)
 
 
 def _add(rng: Generator, site: Site, draft: Draft, name: str, rows: slice, size: float) -> bool:
     """Add or subtract `size`, whichever stays within the range; False if neither does."""
     values = draft.values[name][rows]
-    high = _HIGHEST.get(name, 0.99 * site.rating_a)
-    low = _LOWEST[name]
+    low, high = _range(site, name)
     fits = [s for s in (size, -size) if low <= values.min() + s and values.max() + s <= high]
     if not fits:
         return False
     _plus(site, draft, name, rows, float(rng.choice(fits)))
     return True
+
+
+def _range(site: Site, name: str) -> tuple[float, float]:
+    """Lowest and highest reading that is nothing special for the signal, in its unit."""
+    return _LOWEST[name], _HIGHEST.get(name, 0.99 * site.rating_a)
 
 
 def _steps(values: Floats, quantile: float) -> float:

@@ -31,7 +31,7 @@ class Heat:
     rise_k: float  # at rated current
     fast_share: float
     fast: float  # time constant, rows
-    slow: float
+    slow: float  # time constant, rows
 
     def above(self, squared: Floats) -> Floats:
         """K above the air; `squared` is (share of the rating)^2, times what a joint has aged."""
