@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from gridnode_host import svg
 from gridnode_host.calibrate.page import NEAR_ONE
 
 _QUANTITIES = {"voltage": "Voltage", "current": "Current", "power": "Active power"}
@@ -62,7 +61,7 @@ def errors(meter: Row, rows: Sequence[Row], limits: Mapping[str, float]) -> str 
         for axis in grid[-1]:
             axis.set_xlabel("load current in % of the rating")
         _legend(figure)
-        return _inline(figure)
+        return svg.inline(figure)
 
 
 def _draw(axis: Axes, rows: Sequence[Row], limit: float | None) -> None:
@@ -134,13 +133,3 @@ def _legend(figure: Figure) -> None:
         frameon=False,
         handlelength=2.2,
     )
-
-
-def _inline(figure: Figure) -> str:
-    """Return a figure as an <svg> element without prolog, metadata and addresses."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
