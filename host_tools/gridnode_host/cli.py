@@ -13,7 +13,7 @@ from gridnode_host import __version__
 from gridnode_host.calibrate.commands import app as calibrate
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.simulate.commands import app as simulate
-from gridnode_host.verbs import Json, Port, bench_room, epilog, verb
+from gridnode_host.verbs import Json, Port, bench_room, epilog, extra_room, verb
 
 _EXITS = "Exit codes: " + ", ".join(f"{int(code)} {code.meaning}" for code in Exit) + "."
 
@@ -269,6 +269,75 @@ def meter(
             work.command(port, out, name, command, value, dry_run=dry_run)
         else:
             work.read(port, out, name)
+
+
+class Mode(StrEnum):
+    """What the detector does when it has learnt."""
+
+    frozen = "frozen"
+    guarded = "guarded"
+    learning = "learning"
+
+
+@app.command(
+    epilog=epilog("gridnode replay STREAM.csv --limits META.json --out SCORES.csv --plot P.html")
+)
+def replay(
+    stream: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV: timestamp (epoch seconds or ISO 8601) and a column per signal. An empty "
+            "cell is a missing value. train (0 or 1) marks the rows to learn from; label, "
+            "label_* and class are not read."
+        ),
+    ],
+    limits: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON: {"interval_s", "train_rows", "rating_a", "v_nominal", '
+            '"nominal": {signal: [lowest, highest]}}. What is absent does not limit.'
+        ),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="CSV: timestamp, grade (0 to 1, 0.5 is the limit), alarm, grade_* and alarm_* of "
+            "each signal, kind, priority, diagnosis.",
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="When it has learnt: change nothing any more, follow slowly what is certainly "
+            "normal, or go on learning from every row."
+        ),
+    ] = Mode.frozen,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that exists is loaded and left as it is, and nothing is learnt; else the "
+            "model is written there at the end. One that the detector does not take is told, and "
+            "the stream is learnt from as without it."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Signals, grades and alarms as one .html file or as a .png."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the files and tell what would be written.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run recorded data through the node's own anomaly detector.
+
+    The detector is the firmware's, compiled, in a MicroPython VM ($MICROPYTHON names another
+    one). Without a column train it learns from the first train_rows rows and then freezes.
+    """
+    with verb(as_json) as out:
+        work = extra_room("gridnode_host.replay.command")
+        work.run(out, stream, limits, scores, mode=mode, model=model, plot=plot, dry_run=dry_run)
 
 
 @app.command(epilog=epilog("gridnode build --arch xtensawin"))

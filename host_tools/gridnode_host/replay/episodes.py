@@ -1,0 +1,79 @@
+"""Alarms as people count them: from the row that raises one to the last before it is cleared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from gridnode_host.detection.stream_file import Texts
+from gridnode_host.replay.judge import Judgement
+
+__all__ = ["Episode", "episodes", "readable", "runs"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One alarm; `start` and `end` are timestamps as recorded, of its first and last row."""
+
+    first: int
+    last: int
+    start: str
+    end: str
+    kind: str
+    diagnosis: str
+    priority: int  # the most urgent, 0: none
+    signals: list[str]  # the guilty ones, the worst first
+    sentence: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows it lasts."""
+        return self.last - self.first + 1
+
+
+def readable(timestamp: str) -> str:
+    """A recorded time as a person reads it: epoch seconds as a date, UTC."""
+    try:
+        told = datetime.fromtimestamp(float(timestamp), UTC)
+    except (ValueError, OverflowError, OSError):
+        return timestamp
+    return told.replace(tzinfo=None).isoformat(" ", "seconds") + "Z"
+
+
+def runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of every stretch that is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def episodes(judgement: Judgement, timestamps: list[str]) -> list[Episode]:
+    """Every alarm of a run, in order."""
+    found = []
+    for first, last in runs(judgement.alarm):
+        rows = slice(first, last + 1)
+        told = judgement.priority[rows]
+        guilty = np.logical_or.reduce(judgement.alarms[rows], axis=0)
+        worst = np.argsort(-judgement.grades[rows].max(axis=0), kind="stable")
+        found.append(
+            Episode(
+                first,
+                last,
+                timestamps[first],
+                timestamps[last],
+                _usual(judgement.kind[rows]),
+                _usual(judgement.diagnosis[rows]),
+                int(told[told > 0].min()) if told.any() else 0,
+                [judgement.names[k] for k in worst if guilty[k]],
+                judgement.sentences.get(first, ""),
+            )
+        )
+    return found
+
+
+def _usual(texts: Texts) -> str:
+    """The most frequent one that is not empty."""
+    told = Counter(text for text in texts if text).most_common(1)
+    return told[0][0] if told else ""

@@ -1,0 +1,68 @@
+"""What is peculiar about a recording, said before anybody wonders about its scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from gridnode_host.replay.recording import Recording
+
+__all__ = ["notes"]
+
+_RATING = "i_of_rating"
+
+
+def notes(recording: Recording) -> list[str]:
+    """A sentence each: missing and constant signals, steps of the clock, changes of the interval."""
+    return [*_signals(recording), *_limits(recording), *_times(recording)]
+
+
+def _signals(recording: Recording) -> Iterator[str]:
+    rows = len(recording.timestamps)
+    for name, column in recording.stream.values.items():
+        there = np.flatnonzero(~np.isnan(column))
+        if not len(there):
+            yield f"{name}: no row has a value"
+            continue
+        first = int(there[0])
+        if first:
+            yield f"{name}: the first value comes in line {recording.lines[first]}"
+        missing = rows - first - len(there)
+        if missing:
+            yield f"{name}: {missing} of {rows - first} rows have no value"
+        values = column[there]
+        if len(values) > 1 and (values == values[0]).all():
+            yield f"{name}: always {values[0]:g}"
+
+
+def _limits(recording: Recording) -> Iterator[str]:
+    names = list(recording.stream.values)
+    for key in recording.stream.limits.get("nominal", {}):
+        family = re.compile(re.escape(key) + r"\d*")
+        if key != _RATING and not any(family.fullmatch(name) for name in names):
+            yield f"the limits name {key}, which is no signal of the stream"
+
+
+def _times(recording: Recording) -> Iterator[str]:
+    steps, lines = np.diff(recording.stream.t), recording.lines
+    back = np.flatnonzero(steps <= 0)
+    if len(back):
+        k = int(back[0])
+        more = f", and {len(back) - 1} times more" if len(back) > 1 else ""
+        told = f"the clock goes back by {-steps[k]:g} s" if steps[k] else "the clock stands still"
+        yield f"line {lines[k + 1]}: {told}{more}"
+    if not (steps > 0).any():
+        return
+    usual = float(np.median(steps[steps > 0]))
+    interval = recording.stream.limits.get("interval_s")
+    if interval and abs(usual - interval) > 0.01 * interval:
+        yield f"rows are {usual:g} s apart, interval_s is {interval:g}"
+    other = np.flatnonzero((steps > 0) & (np.abs(steps - usual) > 0.5 * usual))
+    if len(other):
+        k = int(other[0])
+        yield (
+            f"{len(other)} of {len(steps)} rows do not follow the one before by {usual:g} s, "
+            f"first in line {lines[k + 1]}: {steps[k]:g} s"
+        )

@@ -1,0 +1,160 @@
+"""The program that runs the node's detector inside the VM, between two pipes.
+
+stdin: a line of JSON {"names", "limits", "mode", "model": base64 or null, "rows", "trained"}, then each row as `<qB`
+(time in s; learn: 0 no, 1 yes, 2 the detector decides) and a float32 per signal, NaN missing. `trained` is the row
+before which learning has ended, null where the detector decides.
+
+stdout: frames, each with a byte before it that begins no text. 1: `<hBBHH` (grade, alarm, priority, number of the
+kind, of the diagnosis), an int16 of a grade and a byte of an alarm per signal. 2: `<I` and a text, which gets the next
+number (0 is the empty one). 3: `<I` and the sentence of the row that follows. 4: `<I` and the JSON of the end. 5: `<I`
+and the traceback of a failure.
+
+Every format has its size and order written out, so that VMs of 32 and of 64 bits speak alike.
+"""
+# mypy: ignore-errors
+
+import array
+import binascii
+import io
+import json
+import struct
+import sys
+
+_ROW, _TEXT, _SENTENCE, _END, _FAILURE = b"\1", b"\2", b"\3", b"\4", b"\5"
+_ROW_IN = "<qB"
+_DECIDES = 2
+
+
+class Teller:
+    """Writes frames."""
+
+    def __init__(self, stream):
+        self._write = stream.write
+        self._numbers = {"": 0}
+        self._head = bytearray(9)
+        self._alarmed = ""
+
+    def row(self, detector):
+        kind = self._number(detector.kind)
+        diagnosis = self._number(detector.diagnosis)
+        if not detector.alarm:
+            self._alarmed = None
+        elif self._alarmed != detector.kind:  # not in every row: the sentence may hold a value
+            self._alarmed = detector.kind
+            self.text(_SENTENCE, detector.text)
+        head = self._head
+        struct.pack_into(
+            "<BhBBHH",
+            head,
+            0,
+            _ROW[0],
+            detector.grade,
+            detector.alarm,
+            detector.priority,
+            kind,
+            diagnosis,
+        )
+        self._write(head)
+        self._write(detector.grades)
+        self._write(detector.alarms)
+
+    def _number(self, text):
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = len(self._numbers)
+            self.text(_TEXT, text)
+        return number
+
+    def text(self, tag, text):
+        data = text.encode()
+        self._write(tag + struct.pack("<I", len(data)) + data)
+
+
+class Run:
+    """A detector and what is asked of it."""
+
+    def __init__(self, order):
+        from gridnode.anomaly.detector import Detector
+
+        self.detector = Detector(order["names"], order["limits"])
+        self.load = ""
+        if order["model"] is not None:
+            self.load = self.detector.load(binascii.a2b_base64(order["model"]))
+        self.refused = []
+        self._mode = order["mode"]
+        self._trained = order["trained"]
+        self._known = self.detector.state != "learning"  # from the model
+        self._asked = False
+
+    def learn(self, row, told):
+        """What `Detector.row` is given; asks for the mode as soon as there is something to go by."""
+        if self._mode == "learning":
+            if self._known:
+                self._known = False
+                self._command("learning")
+            return 1
+        self.settle(row)
+        if self.detector.state == "guarded":
+            return None
+        if self._known:
+            return 0
+        return None if told == _DECIDES else told
+
+    def settle(self, row):
+        """End learning where it ends, and guard where that is asked for."""
+        if self._mode == "learning":
+            return
+        if row == self._trained and self.detector.state == "learning":
+            self._command("freeze")
+        wanted, state = self._mode, self.detector.state
+        if not self._asked and wanted != state and state in ("frozen", "guarded"):
+            self._asked = True
+            self._command("freeze" if wanted == "frozen" else wanted)
+
+    def _command(self, action):
+        reason = self.detector.command(action)
+        if reason:
+            self.refused.append(f"{action}: {reason}")
+
+
+def replay(stdin, teller):
+    order = json.loads(stdin.readline())
+    run = Run(order)
+    detector = run.detector
+    head = bytearray(struct.calcsize(_ROW_IN))
+    values = array.array("f", [0.0] * len(order["names"]))
+    most = {"learning": 0, "judging": 0}
+    for row in range(order["rows"]):
+        if stdin.readinto(head) != len(head) or stdin.readinto(values) != 4 * len(values):
+            raise EOFError(f"row {row} has not come")
+        t, told = struct.unpack(_ROW_IN, head)
+        learn = run.learn(row, told)
+        phase = "learning" if detector.state == "learning" else "judging"
+        detector.row(values, t, learn)
+        teller.row(detector)
+        most[phase] = max(most[phase], detector.operations)
+    run.settle(order["rows"])
+    end = {
+        "state": detector.state,
+        "reason": detector.reason,
+        "rows": detector.rows,
+        "operations": most,
+        "size": detector.size,
+        "load": run.load,
+        "refused": run.refused,
+        "model": binascii.b2a_base64(detector.save()).decode().strip(),
+    }
+    teller.text(_END, json.dumps(end))
+
+
+def main():
+    teller = Teller(sys.stdout.buffer)
+    try:
+        replay(sys.stdin.buffer, teller)
+    except BaseException as err:  # noqa: BLE001 - Ctrl-C tells where the detector hangs
+        told = io.StringIO()
+        sys.print_exception(err, told)
+        teller.text(_FAILURE, told.getvalue())
+
+
+main()
