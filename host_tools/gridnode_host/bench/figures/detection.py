@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from gridnode_host import replay
 from gridnode_host.bench.figures import detection_plots, detection_runs, detection_tables
 from gridnode_host.bench.figures.detection_runs import Results
 from gridnode_host.bench.figures.tables import Table, folder
@@ -25,7 +26,7 @@ def tables(out: Output, nab: Path | None = None, *, short: bool = False) -> list
     place = folder("detection")
     detection_plots.draw(results, place)
     write_atomic(place / "draws.json", json.dumps(_draws(results), indent=1).encode())
-    costs = {signals: detection_runs.node_cost(signals) for signals in detection_tables.RAM_LIMITS}
+    costs = {signals: replay.cost(signals) for signals in detection_tables.RAM_LIMITS}
     found = [
         detection_tables.targets(results, costs),
         detection_tables.by_stream(results),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gridnode_host import replay
 from gridnode_host.bench.figures import workers
 from gridnode_host.detection import baselines, nab, stream_file
 from gridnode_host.detection.baselines import BASELINES, FORESTS
@@ -156,8 +156,7 @@ def judged(detector: str, stream: Stream, trees: int) -> Scores:
     """What a detector says about a stream."""
     if detector != NODE:
         return baselines.run(detector, stream, trees)
-    told: Scores = importlib.import_module("gridnode_host.replay").scores(stream)
-    return told
+    return replay.scores(stream)
 
 
 def measure(job: Job, step: Callable[[], None] = lambda: None) -> Figures:
@@ -183,14 +182,3 @@ def _cost(job: Job) -> float:
     if job.detector in FORESTS:
         return job.trees * _TREE_COST_S
     return _ROW_COST_S.get(job.detector, 0.0)
-
-
-def node_cost(signals: int) -> Mapping[str, float]:
-    """Bytes of a frozen model and operations per row, as the detector itself counts them.
-
-    Empty where it does not tell.
-    """
-    replay = importlib.import_module("gridnode_host.replay")
-    told = getattr(replay, "cost", None)
-    counted: Mapping[str, float] = told(signals) if told else {}
-    return counted
