@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -401,6 +403,22 @@ def test_a_dry_run_writes_nothing(recorded: Path, tmp_path: Path) -> None:
     assert code == 0
     assert all(f"would write {path}" in out for path in places)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("missing", ["numpy"])
+def test_without_what_it_needs_it_says_how_to_install_it(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from gridnode_host import cli; cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "replay", "in.csv"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == Exit.USAGE
+    assert missing in done.stderr and "pip install 'gridnode[bench]'" in done.stderr
 
 
 # ------------------------------------------------------------------ what is no recording

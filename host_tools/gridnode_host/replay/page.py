@@ -33,7 +33,7 @@ def render(
     """The file's content; `suffix` is one of SUFFIXES, `facts` are names and values."""
     if suffix == ".png":
         data = io.BytesIO()
-        foot = _foot(episodes)
+        foot = [f"{name}: {value}" for name, value in facts] + ["", *_foot(episodes)]
         _drawn(recording, judgement, foot).savefig(data, format="png", dpi=_DPI)
         return data.getvalue()
     return _page(recording, judgement, episodes, facts, notes).encode()

@@ -183,3 +183,5 @@ def _listen(
             if percent > shown:
                 shown = percent
                 progress(told.count, total)
+            if told.end is not None:
+                return ""
