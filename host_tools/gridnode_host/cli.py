@@ -295,7 +295,7 @@ def replay(
         Path | None,
         typer.Option(
             help='JSON: {"interval_s", "train_rows", "rating_a", "v_nominal", '
-            '"nominal": {signal: [lowest, highest]}}. What is absent does not limit.'
+            '"nominal": {signal: (lowest, highest)}}. What is absent does not limit.'
         ),
     ] = None,
     scores: Annotated[

@@ -90,6 +90,7 @@ def test_every_vm_sees_the_same_bits(micropython: str, monkeypatch: pytest.Monke
     values = [0.1, 1e-40, -3.5e38, 16777217.0, float("nan"), 230.04]
     with np.errstate(over="ignore"):
         given = stream(None, bits=values)
+        given.limits = {"train_rows": 99}
         given.t = np.array([-1.5, 0.9, 2.0**31, 2.0**32 + 1, 2.0**40, 1760000400.25])
         told = replay.judge(given)
         wanted = [struct.pack(">f", value).hex() for value in np.float32(values)]
@@ -196,6 +197,15 @@ def test_a_model_goes_on_where_it_was() -> None:
     assert guarded.state == "guarded"
     assert replay.judge(given, model=guarded.model).state == "frozen"
     assert replay.judge(given, "learning", model).learnt == 12
+
+
+def test_modes_are_about_what_comes_after_learning() -> None:
+    given = stream(None, bits=[1, 2, 3, 4, 5, 6])
+    for mode, after in (("frozen", "0"), ("guarded", "None"), ("learning", "1")):
+        told = replay.judge(given, mode)
+        assert [text.split()[-1] for text in told.kind] == ["None"] * 4 + [after] * 2
+    told = replay.judge(given, train=np.array([True, False, True, True, False, False]))
+    assert [text.split()[-1] for text in told.kind] == ["1", "0", "1", "1", "0", "0"]
 
 
 # ------------------------------------------------------------------ a detector that fails

@@ -84,37 +84,33 @@ class Run:
         self._mode = order["mode"]
         self._trained = order["trained"]
         self._known = self.detector.state != "learning"  # from the model
-        self._asked = False
+        self._denied = False
 
     def learn(self, row, told):
-        """What `Detector.row` is given; asks for the mode as soon as there is something to go by."""
-        if self._mode == "learning":
-            if self._known:
-                self._known = False
-                self._command("learning")
-            return 1
+        """What `Detector.row` is given; before it the mode is asked for, as soon as it can be had."""
         self.settle(row)
-        if self.detector.state == "guarded":
+        state = self.detector.state
+        if state == "guarded":
             return None
         if self._known:
-            return 0
+            return 1 if state == "learning" else 0
         return None if told == _DECIDES else told
 
     def settle(self, row):
-        """End learning where it ends, and guard where that is asked for."""
-        if self._mode == "learning":
-            return
+        """End learning where it ends, and go on as it is asked for."""
         if row == self._trained and self.detector.state == "learning":
             self._command("freeze")
         wanted, state = self._mode, self.detector.state
-        if not self._asked and wanted != state and state in ("frozen", "guarded"):
-            self._asked = True
-            self._command("freeze" if wanted == "frozen" else wanted)
+        if state in ("frozen", "guarded"):
+            self._known = True
+            if wanted != state and not self._denied:
+                self._denied = not self._command("freeze" if wanted == "frozen" else wanted)
 
     def _command(self, action):
         reason = self.detector.command(action)
         if reason:
             self.refused.append(f"{action}: {reason}")
+        return not reason
 
 
 def replay(stdin, teller):
