@@ -1,4 +1,4 @@
-"""Build hook: a wheel carries the compiled images, the profiles, maps, sensors and schemas."""
+"""Build hook: a wheel carries the compiled images, profiles, maps, sensors, forests, schemas."""
 
 import sys
 from pathlib import Path
@@ -23,5 +23,6 @@ class CustomBuildHook(BuildHookInterface):
             for path in image.rglob("*.mpy"):
                 place = path.relative_to(image).as_posix()
                 included[str(path)] = f"gridnode_host/data/image/{arch}/{place}"
-        for path in [*root.glob("boards/**/*.json"), *root.glob("certs/policy/*.json")]:
+        data = ("boards/**/*.json", "boards/models/*.gnf", "certs/policy/*.json")
+        for path in [path for pattern in data for path in root.glob(pattern)]:
             included[str(path)] = f"gridnode_host/data/{path.relative_to(root).as_posix()}"

@@ -390,6 +390,71 @@ def demo(
         raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
 
 
+@app.command(
+    epilog=epilog(
+        "gridnode train t_faults:1-6 t_more:1-6 t_clean:1-3 --test t_faults:101-103 "
+        "--test t_more:101-103 --leave-out sensor_stuck --out faults.gnf, or "
+        "gridnode train streams --out faults.gnf"
+    )
+)
+def train(
+    streams: Annotated[
+        list[str],
+        typer.Argument(
+            help="CSV file of gridnode simulate faults (its limits beside it as .json), folder "
+            "of such files, or KIND:SEED or KIND:FIRST-LAST, which is drawn."
+        ),
+    ],
+    out_file: Annotated[
+        Path, typer.Option("--out", help="File for the node; how it came about gets .json.")
+    ],
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Streams for the scores (repeat); default: every third of the others."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name and version of the forest; default: that of --out.")
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Fault that counts as a row without one (repeat)."),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Feature not to look at (repeat).")
+    ] = None,
+    room: Annotated[
+        int, typer.Option(min=256, max=65535, help="Bytes that the file may have.")
+    ] = 4096,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same forest.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what there is to learn; write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a small forest of decision trees that names faults on a node.
+
+    The node computes the features of each row and phase, here in its VM. Shape and caution of
+    the forest are chosen on every fourth stream, the scores are those of the file on streams
+    that it has not learnt from. The node never changes a forest.
+    """
+    with verb(as_json) as out:
+        work = extra_room("gridnode_host.detection.train_run", "train")
+        work.run(
+            out,
+            work.Order(
+                sources=streams,
+                out=out_file,
+                test=test or (),
+                name=name,
+                leave_out=leave_out or (),
+                without=without or (),
+                room=room,
+                seed=seed,
+                dry_run=dry_run,
+            ),
+        )
+
+
 class Subject(StrEnum):
     """What `bench` can measure."""
 

@@ -1,4 +1,4 @@
-"""Where profiles, maps, sensors, schemas, images and keys are found, in a checkout and in an installed wheel.
+"""Where profiles, maps, sensors, forests, schemas, images and keys are found, in a checkout and in an installed wheel.
 
 In a checkout the data lies in ``boards/`` and the image is compiled on demand (only what has
 changed); a wheel carries both as package data under ``gridnode_host/data``.
@@ -71,6 +71,25 @@ def map_names() -> list[str]:
 def sensor_names() -> list[str]:
     """Return the names of the transformers whose models come with the product, sorted."""
     return sorted(path.stem for path in _data("boards", "sensors").glob("*.json"))
+
+
+def forest_names() -> list[str]:
+    """Return the names of the forests that come with the product, sorted."""
+    return sorted(path.stem for path in _data("boards", "models").glob("*.gnf"))
+
+
+def forest(name: str) -> bytes:
+    """Return the file of a forest for a node; ``name`` is one of `forest_names`, or a path."""
+    path = _data("boards", "models", f"{name}.gnf") if name in forest_names() else Path(name)
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise GridnodeError(
+            "read forest",
+            f"{name} cannot be read: {err.strerror}",
+            f"Choose one of: {', '.join(forest_names())}; or give the path of a .gnf file.",
+            Exit.USAGE,
+        ) from err
 
 
 def modbus_map(name: str, folder: Path | None = None) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def bench_room(name: str) -> Any:
     return extra_room(f"gridnode_host.bench.{name}")
 
 
-def extra_room(name: str) -> Any:
-    """Import a module that needs some of what the bench needs."""
+def extra_room(name: str, extra: str = "bench") -> Any:
+    """Import a module that needs an extra of the installation."""
     try:
         return importlib.import_module(name)
     except ImportError as err:
@@ -42,9 +42,9 @@ def extra_room(name: str) -> Any:
         if missing.partition(".")[0] == "gridnode_host":
             raise
         raise GridnodeError(
-            "load the bench",
+            "load the bench" if extra == "bench" else f"load what {extra} needs",
             f"the Python module {missing} is missing or cannot be used here",
-            "Install the bench: pip install 'gridnode[bench]'. It needs Linux or macOS.",
+            f"Install the extra: pip install 'gridnode[{extra}]'. It needs Linux or macOS.",
             Exit.USAGE,
         ) from err
 

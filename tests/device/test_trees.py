@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 def leaf(which, weight):
-    return struct.pack("<BBH", 255, which, weight)
+    return struct.pack("<BB", 128 + which, weight // 4)
 
 
 def ask(which, value, skip):
@@ -21,8 +21,8 @@ def ask(which, value, skip):
 
 
 # v <= -10: low; else i <= 100: nothing (sure to 900), else high
-TREE = ask(0, -10, 2) + leaf(1, 800) + ask(1, 100, 2) + leaf(0, 900) + leaf(2, 1000)
-SMALL = ask(1, 100, 2) + leaf(0, 500) + leaf(2, 700)
+TREE = ask(0, -10, 3) + leaf(1, 800) + ask(1, 100, 3) + leaf(0, 900) + leaf(2, 1000)
+SMALL = ask(1, 100, 3) + leaf(0, 500) + leaf(2, 700)
 
 
 def packed(
@@ -37,7 +37,7 @@ def packed(
     text = text.encode() if isinstance(text, str) else text
     body = text
     for tree in nodes if counts is None else counts:
-        body += struct.pack("<H", len(tree) // 4 if counts is None else tree)
+        body += struct.pack("<H", len(tree) if counts is None else tree)
     body += b"".join(nodes)
     body = (
         struct.pack(
@@ -161,23 +161,28 @@ def test_malformed_trees():
     good = leaf(0, 1)
     for tree in (
         b"",  # no node
-        ask(0, 1, 2) + good,  # no right child
-        ask(0, 1, 1) + good + good,  # both children the same
+        ask(0, 1, 3) + good,  # no right child
+        ask(0, 1, 2) + good + good,  # both children the same
+        ask(0, 1, 1) + good + good,  # in its own middle
         ask(0, 1, 0) + good + good,  # its own child
-        ask(0, 1, 3) + good + good,  # beyond the end
+        ask(0, 1, 4) + good + good,  # beyond the end
         ask(0, 1, 255) + good + good,
-        ask(2, 1, 2) + good + good,  # a feature that it does not name
-        ask(0, 1, 2) + good + leaf(3, 1),  # a class that it does not name
-        ask(0, 1, 2) + good + leaf(2, 1001),  # more than sure
-        ask(0, 1, 2) + good + good + good,  # a node that is nobody's child
-        ask(0, 1, 3) + ask(0, 1, 2) + good + good,  # one that is two nodes' child
-        ask(0, 1, 2) + good + ask(0, 1, 2),  # ends in a question
+        ask(2, 1, 3) + good + good,  # a feature that it does not name
+        ask(0, 1, 3) + good + leaf(3, 1),  # a class that it does not name
+        ask(0, 1, 3) + good + leaf(2, 1004),  # more than sure
+        ask(0, 1, 3) + good + good + good,  # a node that is nobody's child
+        ask(0, 1, 5) + ask(0, 1, 3) + good + good,  # one that is two nodes' child
+        ask(0, 1, 4) + ask(0, 1, 3) + good + good,  # within another node
+        ask(0, 1, 4) + ask(0, 1, 3) + good + good + good,
+        ask(0, 1, 3) + good + ask(0, 1, 3),  # ends in a question
+        ask(0, 1, 3) + good + ask(0, 1, 3)[:2],  # or within one
+        ask(0, 1, 3) + good + good[:1],  # or within a leaf
     ):
         for k, nodes in enumerate(((tree,), (TREE, tree))):
             told = refusal(packed(*nodes))
             assert told == "tree %d is malformed" % k, (tree, told)
-    assert refusal(packed(TREE, counts=[5, 1])) == "tree 1 is malformed"
-    assert refusal(packed(TREE, good, counts=[5])) == "nodes without a tree"
+    assert refusal(packed(TREE, counts=[len(TREE), 1])) == "tree 1 is malformed"
+    assert refusal(packed(TREE, good, counts=[len(TREE)])) == "there are nodes without a tree"
     assert refusal(packed(TREE, counts=[65535])) == "tree 0 is malformed"
     assert refusal(packed(TREE, counts=[1] * 200, text="x\nnothing,low\nv"))
 

@@ -3,12 +3,12 @@
 The file (`gridnode train` writes it, little-endian):
 
     "GNF", format version | crc32 of what follows (4 bytes) | length of the file, smallest share, length of the text
-    (2 each) | version of the features, number of trees (1 each) | text | nodes of each tree (2 each) | nodes (4 each)
+    (2 each) | version of the features, number of trees (1 each) | text | length of each tree (2 each) | trees
 
 The text has three lines: name of the model; classes, the first of them "nothing"; features, both between commas. A
-node is a feature, the way to its right child in nodes (1 byte each) and a threshold + 32768 (2 bytes): the next node
-follows where the feature is at most the threshold. A leaf is 255, a class and a weight up to 1000. Children stand
-behind their parents, so every walk ends.
+node is a question of 4 bytes or a leaf of 2. A question is a feature, the way to its right child in half nodes, and a
+threshold + 32768 (2 bytes): the next node follows where the feature is at most the threshold. A leaf is a class + 128
+and a weight up to 250. Children stand behind their parents, so every walk ends.
 """
 
 import binascii
@@ -19,7 +19,8 @@ from micropython import const
 FORMAT = const(1)
 _HEAD = "<3sBIHHHBB"
 _HEAD_BYTES = const(16)
-_LEAF = const(255)
+_LEAF = const(128)
+_SURE = const(250)
 
 
 class Forest:
@@ -32,7 +33,7 @@ class Forest:
         self.size = len(data)
         self._data = data
         self._start = start  # of the nodes
-        self._trees = trees  # first node of each, in bytes behind `_start`
+        self._trees = trees  # where each begins, behind `_start`
         self._at = at  # where in the row's features each of the model's stands
         self._least = least
         self._votes = array("i", [0] * len(self.classes))
@@ -44,20 +45,20 @@ class Forest:
             votes[k] = 0
         for first in self._trees:
             p = self._start + first
-            while data[p] != _LEAF:
+            while data[p] < _LEAF:
                 if features[at[data[p]]] + 32768 <= data[p + 2] | data[p + 3] << 8:
                     p += 4
                 else:
-                    p += data[p + 1] << 2
-            votes[data[p + 1]] += data[p + 2] | data[p + 3] << 8
+                    p += data[p + 1] << 1
+            votes[data[p] - _LEAF] += data[p + 1]
         best = 0
         for k in range(1, len(votes)):
             if votes[k] > votes[best]:
                 best = k
-        self.certainty = votes[best] // len(self._trees)
+        self.certainty = 4 * votes[best] // len(self._trees)
         if best and self.certainty < self._least:
             best = 0
-            self.certainty = votes[0] // len(self._trees)
+            self.certainty = 4 * votes[0] // len(self._trees)
         return best
 
 
@@ -84,14 +85,14 @@ def load(data, features, version, room=4096):
         _, classes, wanted = text.split("\n")
     except ValueError:
         raise ValueError("the names are not readable")
-    classes, wanted = classes.count(",") + 1, wanted.split(",")
+    kinds = classes.count(",") + 1
     at = bytearray()
-    for name in wanted:
+    for name in wanted.split(","):
         if name not in features:
             raise ValueError("there is no feature %s" % name)
         at.append(features.index(name))
     start = _HEAD_BYTES + words + 2 * count
-    if start > size or not count or classes < 2 or least > 1000:
+    if start > size or not count or kinds < 2 or least > 1000:
         raise ValueError("there is no forest in it")
     trees = array("H")
     end = start
@@ -99,25 +100,32 @@ def load(data, features, version, room=4096):
         p = _HEAD_BYTES + words + 2 * k
         first = end
         trees.append(first - start)
-        end += (data[p] | data[p + 1] << 8) << 2
-        if end > size or not _sound(data, first, end, len(wanted), classes):
+        end += data[p] | data[p + 1] << 8
+        if end > size or not _sound(data, first, end, len(at), kinds):
             raise ValueError("tree %d is malformed" % k)
     if end != size:
-        raise ValueError("nodes without a tree")
+        raise ValueError("there are nodes without a tree")
     return Forest(data, start, trees, text, at, least)
 
 
 def _sound(data, first, end, features, classes):
-    """Whether a tree of at least one node keeps to its bounds and every node but the first is one node's child."""
-    wanted = bytearray((end - first) >> 2)
-    for p in range(first, end, 4):
-        if data[p] == _LEAF:
-            if data[p + 1] >= classes or data[p + 2] | data[p + 3] << 8 > 1000:
+    """Whether the nodes of a tree keep to its bounds and each but the first is the child of one before it."""
+    wanted = bytearray(end - first)
+    due = 1  # children that are still to come
+    p = first
+    while p + 2 <= end:
+        if p > first and not wanted[p - first]:
+            return False
+        due -= 1
+        if data[p] >= _LEAF:
+            if data[p] - _LEAF >= classes or data[p + 1] > _SURE:
                 return False
-        else:
-            right = p + (data[p + 1] << 2)
-            if data[p] >= features or data[p + 1] < 2 or right >= end:
-                return False
-            wanted[(p + 4 - first) >> 2] += 1
-            wanted[(right - first) >> 2] += 1
-    return len(wanted) > 0 and sum(wanted) == len(wanted) - 1 and max(wanted) <= 1 and not wanted[0]
+            p += 2
+            continue
+        right = p + (data[p + 1] << 1)
+        p += 4
+        if data[p - 4] >= features or right <= p or right >= end or wanted[p - first] or wanted[right - first]:
+            return False
+        wanted[p - first] = wanted[right - first] = 1
+        due += 2
+    return p == end and not due
