@@ -19,6 +19,8 @@ __all__ = ["View", "phases", "views"]
 
 _FLAT = ("voltage", "current", "power")
 _SHORT = ("v", "i", "p")
+_BLOCK = 20  # rows of one load
+_OVER = 1.02  # of the rating, from which on it is an overload in any case
 _NEUTRAL = ("i_n", "neutral_current")
 # nobody can tell them from ordinary or other rows without the other phases
 _NEEDS_OTHERS = ("phase_loss", "neutral_loss", "unbalance", "ct_disconnected")
@@ -29,7 +31,7 @@ class View:
     """A stream as a place with these signals sees it."""
 
     stream: Stream
-    kind: str  # whole, one phase, four signals, electric
+    kind: str  # whole, other loads, one phase, four signals, electric
     values: dict[str, Floats]
     fault: Texts  # [rows, phases], "" without one
     scored: Flags  # [rows, phases], it is known whether there is one
@@ -56,6 +58,10 @@ def views(stream: Stream, leave_out: Collection[str] = ()) -> Iterator[View]:
     groups = phases(stream.values)
     fault, scored = _truth(stream, groups, leave_out)
     yield View(stream, "whole", stream.values, fault, scored)
+    if "rating_a" in stream.limits:
+        yield _reloaded(
+            stream, groups, fault, scored, "overload" in set(stream.fault) - set(leave_out)
+        )
     own = {name for group in groups for name in group}
     shared = [name for name in stream.values if name not in own]
     if len(groups) > 1:
@@ -99,6 +105,42 @@ def _part(
         renamed.get(name, name): stream.values[name] for name in names if name in stream.values
     }
     return View(stream, kind, values, fault, scored)
+
+
+def _reloaded(
+    stream: Stream, groups: list[tuple[str, ...]], fault: Texts, scored: Flags, overload: bool
+) -> View:
+    """The place with any load, none included, in the rows that have no fault.
+
+    Beyond the rating it is an overload, if the stream has any; what is hot stays as it is.
+    """
+    rng = np.random.default_rng(crc32(stream.name.encode()))
+    amperes = [group[1] for group in groups if group[1] in stream.values]
+    rating = float(stream.limits["rating_a"])
+    share = np.array([stream.values[name] for name in amperes]) / rating
+    largest = np.nan_to_num(share).max(axis=0, initial=0.0)
+    factor = np.ones(len(largest))
+    for first in range(0, len(factor), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        part = rng.random()
+        level = 0.0 if part < 0.25 else 10 ** rng.uniform(-2.7, -0.3)
+        if part > 0.6:
+            level = rng.uniform(0.5, 1.15)
+        if (usual := float(largest[rows].mean())) > 0.005:
+            factor[rows] = level / usual
+    moved = {name for group in groups for name in group[1:]} | set(_NEUTRAL)
+    values = {
+        name: column * factor if name in moved else column
+        for name, column in stream.values.items()
+    }
+    ordinary = scored & (fault == "")
+    kinds: Texts = np.full(fault.shape, "", dtype=object)
+    for k, group in enumerate(groups):
+        if group[1] in values:
+            over = values[group[1]] / rating
+            ordinary[:, k] &= ~(over > 1.0) | ((over > _OVER) & overload)
+            kinds[over > _OVER, k] = "overload"
+    return View(stream, "other loads", values, kinds, ordinary)
 
 
 def _truth(

@@ -25,13 +25,14 @@ from gridnode_host.errors import Exit, GridnodeError
 
 __all__ = ["Material", "Settings", "Shape", "collect", "counts", "train"]
 
-_TREES = (4, 6, 8, 12, 16)
-_LEAST = range(0, 801, 50)  # 1/1000
-_PRICE = 0.003  # of the F1, that a larger share may cost
+_TREES = (3, 4, 6, 8, 12)
+_LEAST = range(0, 601, 50)  # 1/1000
+_PRICE = 0.002  # of the F1, that a larger share may cost
+_GAIN = 0.001  # of the F1, that more trees must bring
 _EVERY = 4  # streams, one of which is for choosing
 _ORDINARY = 2.0  # rows without a fault for each with one
 _SPREAD = 1.3  # leaves over what fits, since equal ones grow together
-_SHRINK = 0.9
+_SHRINK = 0.98  # of what would fit
 _STEP = "train a forest"
 
 Progress = Callable[[int, int], None]
@@ -47,7 +48,7 @@ class Settings:
     seed: int
     leave_out: Sequence[str] = ()  # faults that count as rows without one
     without: Sequence[str] = ()  # features that are not looked at
-    share: float = 0.4  # of the features that each question chooses from
+    share: float = 0.7  # of the features that each question chooses from
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def train(
     best = _choose(learner, known, fresh, progress)
     forest = learner.fit(learner.sample(material), best.trees, best.leaves, best.least)
     while len(forest.packed) > settings.room:  # all streams together may need more nodes
-        best = Shape(best.trees, int(best.leaves * _SHRINK), best.least, best.f1)
+        best = replace(best, leaves=best.leaves - 1)
         forest = learner.fit(learner.sample(material), best.trees, best.leaves, best.least)
     return forest, best
 
@@ -148,7 +149,7 @@ def _choose(
             shapes.append(Shape(trees, leaves, least, f1))
         most = max(shape.f1 for shape in shapes)
         careful = [shape for shape in shapes if shape.f1 >= most - _PRICE][-1]
-        if best is None or careful.f1 > best.f1:
+        if best is None or careful.f1 > best.f1 + _GAIN:
             best = careful
     if best is None:
         raise GridnodeError(
@@ -200,9 +201,10 @@ class _Learner:
         leaves = min(max(leaves, 2), MOST_LEAVES)
         while leaves >= 2:
             forest = self.fit(sample, trees, leaves, 0)
-            if len(forest.packed) <= self.settings.room:
+            size = len(forest.packed)
+            if size <= self.settings.room:
                 return forest, leaves
-            leaves = int(leaves * _SHRINK)
+            leaves = int(leaves * _SHRINK * self.settings.room / size)
         return None
 
     def fit(

@@ -151,8 +151,11 @@ def _record(
         "held_out": [stream.name for stream in fresh],
         "summary": score.summary(),
         "scores": score.table(),
-        "scores_one_phase": score.table("one phase"),
-        "scores_electric": score.table("electric"),
+        **{
+            f"scores_{view.replace(' ', '_')}": score.table(view)
+            for view in score.pairs
+            if view != "whole"
+        },
         "confusions": [
             {"true": true, "said": said, "rows": rows}
             for (true, said), rows in sorted(score.pairs["whole"].items())
