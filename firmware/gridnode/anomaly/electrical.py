@@ -86,7 +86,7 @@ class Electrical:
             at = phases[k]
             for j in range(3):
                 x[at + j] = self._units(self.ways[3 * k + j])
-            x[at + _V_OFF] = NONE if x[at] == NONE else abs(x[at] - 1000)
+            x[at + _V_OFF] = NONE if x[at] == NONE else min(abs(x[at] - 1000), _MOST)
             if learn:
                 self._learn(at, _PHASES + _EACH * k)
             self._recall(at, _PHASES + _EACH * k)
@@ -101,9 +101,9 @@ class Electrical:
         self._all(1)
         neutral = self._units(self._neutral)
         if learn:
-            learnt[0] = min(learnt[0] + 1, _MEMORY)
             self._mean(1, neutral)
-        usual = learnt[1] >> _FRACTION
+            learnt[0] = min(learnt[0] + 1, _MEMORY)
+        usual = self._level(1)
         if neutral != NONE and usual >= _MISSED and learnt[0] >= _ENOUGH:
             x[_NEUTRAL] = min(neutral * 1000 // usual, _MOST)
         else:
@@ -133,6 +133,9 @@ class Electrical:
             learnt = self.learnt
             learnt[k] += ((value << _FRACTION) - learnt[k]) // (learnt[0] + 1)
 
+    def _level(self, k):
+        return self.learnt[k] + (1 << _FRACTION >> 1) >> _FRACTION
+
     def _learn(self, at, k):
         """Only from currents within the rating."""
         x = self.inputs
@@ -148,11 +151,11 @@ class Electrical:
         learnt = self.learnt
         known = learnt[0] >= _ENOUGH
         for j in range(2):
-            x[at + _USUAL + j] = learnt[k + j] >> _FRACTION if known else NONE
+            x[at + _USUAL + j] = self._level(k + j) if known else NONE
         current = x[at + 1]
         peak = learnt[k + 3]
         x[at + _PEAK] = min(current * 1000 // peak, _MOST) if known and peak and current != NONE else NONE
-        x[at + _EXPORT] = max(self._export, learnt[k + 2] >> _FRACTION)
+        x[at + _EXPORT] = max(self._export, self._level(k + 2))
 
     def _all(self, j):
         """Least, most and unbalance of all phases' voltages (0) or currents (1)."""
@@ -185,14 +188,18 @@ class Electrical:
             x[at + 1] = NONE
             if one != NONE:
                 if air != NONE:
-                    x[at + 1] = one - air
+                    x[at + 1] = _less(one, air)
                 elif self._air < 0:
                     air = one  # the only thermometer
                 coldest = one if coldest == NONE else min(coldest, one)
         x[_HUMIDITY] = moist = self._units(self._humidity)
         x[_DEW_GAP] = NONE
         if moist != NONE and -500 < air < 1500:
-            x[_DEW_GAP] = _gap(air, moist) - (air - coldest)
+            x[_DEW_GAP] = _less(_gap(air, moist), air - coldest)
+
+
+def _less(a, b):
+    return max(-_MOST, min(a - b, _MOST))
 
 
 def _gap(air, moist):

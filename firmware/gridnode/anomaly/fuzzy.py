@@ -63,15 +63,15 @@ class Rules:
                 mask += 1
 
     def faults(self):
-        """The faults that hold, each once, as (name, degree), the most severe first."""
+        """The faults that hold, each once, as (name, degree), the most severe rule first."""
         found = []
         for k in range(len(self.names)):
             if self.degrees[k] >= HOLDS:
-                found.append((self.priorities[k], -self.degrees[k], self.names[k]))
+                found.append((self.priorities[k], -self.degrees[k], k))
         told = []
-        for _, degree, name in sorted(found):
-            if name not in [one[0] for one in told]:
-                told.append((name, -degree))
+        for _, degree, k in sorted(found):
+            if self.names[k] not in [one[0] for one in told]:
+                told.append((self.names[k], -degree))
         return told
 
     def _degree(self, at, base):

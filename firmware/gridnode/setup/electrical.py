@@ -53,7 +53,7 @@ def ways(names):
     air = -1
     for name in _AIR:
         air = place.get(name, air)
-    heat = [k for name, k in place.items() if name[:2] == "t_" and name not in _AIR]
+    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in _AIR]
     if "temperature" in place:
         if heat and air < 0:
             air = place["temperature"]
@@ -111,6 +111,6 @@ def scales(names, limits):
         while value >= 32768:
             value *= 0.5
             right += 1
-        found.append((units << 18) // int(value))
+        found.append(((units << 18) + (int(value) >> 1)) // int(value))
         found.append(right)
     return found
