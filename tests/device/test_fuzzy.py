@@ -1,10 +1,10 @@
 """Rules of faults: each row of the product's table, compiling, judging, missing inputs, no allocation."""
 
 import json
+import micropython
 import random
 from array import array
 
-import micropython
 from gridnode.anomaly.electrical import NONE, Electrical
 from gridnode.anomaly.fuzzy import Rules
 from gridnode.setup.electrical import INPUTS
@@ -47,7 +47,7 @@ class Feeder:
         """(fault, where) to tell first, names of all that hold."""
         row = array("f", self.values)
         for name, value in changed.items():
-            for one in [x for x in self.names if x == name or len(name) == 1 and x[0] == name and x != "i_n"]:
+            for one in [x for x in self.names if x == name or (len(name) == 1 and x[0] == name and x != "i_n")]:
                 row[self.names.index(one)] = value * self._unit(one)
         self.inputs.row(row)
         for k in self.inputs.slots:
@@ -233,7 +233,8 @@ def test_one_phase():
 
 def test_volts_alone():
     f = Feeder(names=["v1", "v2", "v3"])
-    assert f.judge(v=0.7) == ["voltage_sag"] and f.judge(v=0.0) == ["interruption"] and f.judge(v2=0.88) == ["unbalance"]
+    assert f.judge(v=0.7) == ["voltage_sag"] and f.judge(v=0.0) == ["interruption"]
+    assert f.judge(v2=0.88) == ["unbalance"]
 
 
 def test_most_severe_first():
@@ -325,11 +326,11 @@ def test_every_condition_counts():
 
 def test_missing_signals_hold_nothing():
     f = Feeder()
-    row = {name: NAN for name in ("v", "i", "p", "i_n", "t_joint", "t_ambient", "humidity")}
+    row = dict.fromkeys(("v", "i", "p", "i_n", "t_joint", "t_ambient", "humidity"), NAN)
     assert f.judge(**row) == [] and max(f.rules.degrees) == 0
     for name, faults in (
-        ("v1", {"i1": 4.0, "v1": 0.3}), ("i1", {"v1": 0.2, "i1": 0.0}), ("p1", {"p1": -0.2}), ("humidity", {"humidity": 99.0}),
-        ("t_joint", {"t_joint": 120.0}),
+        ("v1", {"i1": 4.0, "v1": 0.3}), ("i1", {"v1": 0.2, "i1": 0.0}), ("p1", {"p1": -0.2}),
+        ("humidity", {"humidity": 99.0}), ("t_joint", {"t_joint": 120.0}),
     ):  # fmt: skip
         faults = dict(faults)
         assert f.judge(**faults) != []
@@ -362,6 +363,12 @@ def test_degrees():
     assert f.rules.degrees[0] == 600, "all of `all`"
 
 
+def test_rules_may_come_one_by_one():
+    lines = [json.dumps(rule) for rule in table()]
+    f = Feeder(json.loads(line) for line in lines)
+    assert len(f.rules.names) == len(lines) and f.judge(v=0.7) == ["voltage_sag"]
+
+
 def test_a_fault_of_several_rules():
     f = Feeder([changed(), changed(priority=1, all=[["v", 300, 200]])])
     f.judge(v1=0.5)
@@ -372,7 +379,8 @@ def test_a_fault_of_several_rules():
 
 def test_malformed_tables_are_refused():
     for rules, word in (
-        ({}, "list"), (None, "list"), ("x", "list"), ([5], "rule 1 (5)"), ([RULE, {}], "rule 2"), ([[]], "rule 1"),
+        ({"a": 1}, "rule 1 (a)"), (None, "list"), (5, "list"), ("x", "rule 1 (x)"),
+        ([5], "rule 1 (5)"), ([RULE, {}], "rule 2"), ([[]], "rule 1"),
         ([changed(fault=None)], "fault"), ([changed(fault=7)], "name"), ([changed(priority=0)], "priority"),
         ([changed(priority="1")], "priority"), ([changed(each="wire")], "wire"), ([changed(each=[])], "rule 1 (test)"),
         ([changed(all=None)], "no condition"), ([changed(all=[])], "no condition"), ([changed(all=5)], "rule 1"),
@@ -381,8 +389,8 @@ def test_malformed_tables_are_refused():
         ([changed(all=[["v", 1]])], "rule 1 (test)"), ([changed(all=[["v", 1, 2, 3]])], "rule 1 (test)"),
         ([changed(all=[["v", 1, 1]])], "no way"), ([changed(all=[["v", 0.5, 1]])], "integer"),
         ([changed(all=[["v", None, 1]])], "integer"), ([changed(all=[["v", 0, 40000]])], "integer"),
-        ([changed(all=[["v", 0, 1 << 40]])], "integer"), ([changed(all=[[7, 0, 1]])], "7"), ([changed(all=[7])], "rule 1"),
-        ([changed(guilty=None)], "guilty"), ([changed(guilty=5)], "rule 1"),
+        ([changed(all=[["v", 0, 1 << 40]])], "integer"), ([changed(all=[[7, 0, 1]])], "7"),
+        ([changed(all=[7])], "rule 1"), ([changed(guilty=None)], "guilty"), ([changed(guilty=5)], "rule 1"),
     ):  # fmt: skip
         try:
             Rules(rules, Electrical(NAMES, LIMITS))

@@ -1,6 +1,6 @@
 """Compiles a table of faults (boards/faults.json) for `gridnode.anomaly.fuzzy`.
 
-The table is a list of rules, a rule a dict with
+The table is a list of rules, or what makes one rule after the other (less heap is needed then), a rule a dict with
 
 * `fault`: its name; several rules may have the same;
 * `priority`: 1 to 4;
@@ -23,11 +23,13 @@ _SIGNALS = const(30)  # bits of a small integer
 
 def add(table, electrical, code, starts, columns, masks, names, priorities):
     """Append the compiled rules; see `gridnode.anomaly.fuzzy.Rules`. Raises ValueError."""
-    if not isinstance(table, list):
+    try:
+        rules = iter(table)
+    except TypeError:
         raise ValueError("the rules are not a list")
     if len(electrical.names) > _SIGNALS:
         raise ValueError("rules for more than %d signals" % _SIGNALS)
-    for number, rule in enumerate(table):
+    for number, rule in enumerate(rules):
         try:
             scope, compiled = _compile(rule)
             for k in range(len(electrical.columns[scope])):
