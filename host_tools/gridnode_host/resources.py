@@ -142,6 +142,23 @@ def _part(
     return path.stem, document
 
 
+def faults() -> list[dict[str, Any]]:
+    """Return the rules of faults as a node gets them: boards/faults.json without its reasons."""
+    path = _data("boards", "faults.json")
+    document = _load(path, "faults")
+    problem = best_match(Draft202012Validator(schema("faults")).iter_errors(document))
+    if problem:
+        raise GridnodeError(
+            "read faults",
+            f"{path}: {problem.json_path}: {problem.message}",
+            "Correct the file; boards/schema/faults.schema.json describes it.",
+            Exit.USAGE,
+        )
+    return [
+        {key: part for key, part in rule.items() if key != "why"} for rule in document["faults"]
+    ]
+
+
 def profile(name: str) -> dict[str, Any]:
     """Return a profile as a node gets it: data of its board, Modbus maps and sensors in it.
 

@@ -28,6 +28,12 @@ def modbus_maps() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def faults() -> str:
+    """The product's rules of faults as JSON text, as a node gets them."""
+    return json.dumps(resources.faults())
+
+
+@pytest.fixture(scope="session")
 def fuzz_frames() -> int:
     """How many frames each codec of a serial line must survive: $FUZZ_FRAMES or 100,000."""
     return int(os.environ.get("FUZZ_FRAMES") or 100_000)

@@ -1,0 +1,458 @@
+"""Rules of faults: each row of the product's table, compiling, judging, missing inputs, no allocation."""
+
+import json
+import micropython
+import random
+from array import array
+
+from gridnode.anomaly.electrical import NONE, Electrical
+from gridnode.anomaly.fuzzy import Rules
+from gridnode.setup.electrical import INPUTS
+from harness import fixtures
+
+FIXTURES = ("faults",)
+HEAP_KW = 192
+
+NAN = float("nan")
+NAMES = ["v1", "v2", "v3", "i1", "i2", "i3", "i_n", "p1", "p2", "p3", "t_joint", "t_ambient", "humidity"]
+LIMITS = {"rating_a": 100.0, "v_nominal": 230}
+
+
+def table():
+    return json.loads(fixtures["faults"])
+
+
+class Feeder:
+    """Judges rows that differ from a sound one; what is changed is in units of nominal, rating, rated power."""
+
+    def __init__(self, rules=None, names=NAMES, learnt=True):
+        self.names = names
+        self.inputs = Electrical(names, LIMITS)
+        self.rules = Rules(table() if rules is None else rules, self.inputs)
+        self.values = array("f", [self._sound(name) for name in names])
+        if learnt:
+            for _ in range(70):
+                self.inputs.row(self.values, True)
+
+    def _sound(self, name):
+        sound = {"t": 35.0, "h": 50.0}.get(name[0])
+        if name in ("t_ambient", "i_n"):
+            return 20.0
+        return self._unit(name) * {"v": 1.0, "i": 0.3, "c": 0.3, "p": 0.28}[name[0]] if sound is None else sound
+
+    def _unit(self, name):
+        return {"v": 230.0, "i": 100.0, "c": 100.0, "p": 23000.0}.get(name[0], 1.0)
+
+    def judge(self, slots=None, **changed):
+        """(fault, where) to tell first, names of all that hold."""
+        row = array("f", self.values)
+        for name, value in changed.items():
+            for one in [x for x in self.names if x == name or (len(name) == 1 and x[0] == name and x != "i_n")]:
+                row[self.names.index(one)] = value * self._unit(one)
+        self.inputs.row(row)
+        for k in self.inputs.slots:
+            for j in range(4):
+                self.inputs.inputs[k + j] = 0
+        for name, (slot, value) in (slots or {}).items():
+            self.inputs.inputs[self.inputs.slots[self.names.index(name)] + INPUTS["signal"].index(slot)] = value
+        self.rules.judge()
+        return self.found()
+
+    def found(self):
+        top = self.rules.top
+        names = [name for name, _ in self.rules.faults()]
+        assert (top < 0) == (not names) and (top < 0 or names[0] == self.rules.names[top]), (top, names)
+        return names
+
+    def guilty(self):
+        return sorted(self.names[k] for k, degree in enumerate(self.rules.guilt) if degree >= 500)
+
+
+def test_a_sound_feeder():
+    f = Feeder()
+    assert f.judge() == [] and f.guilty() == [] and max(f.rules.degrees) == 0
+    assert f.judge(i=0.99, p=0.9) == [] and f.judge(i=0.006, p=0.005) != ["phase_loss"]
+    assert f.judge(v=0.92) == [] and f.judge(v=1.08) == []
+
+
+def only(f, want, guilty, **row):
+    got = f.judge(**row)
+    assert got == ([want] if want else []), (row, got)
+    assert not want or f.guilty() == sorted(guilty), (row, f.guilty())
+
+
+def test_short_circuit():
+    f = Feeder()
+    only(f, "short_circuit", ["v2", "i2"], i2=2.6, v2=0.85)
+    assert f.rules.where == 1, "the second phase"
+    only(f, "short_circuit", ["v2", "i2"], i2=8.0, v2=0.2)
+    only(f, "overload", ["i2"], i2=8.0, v2=0.93)
+    assert "short_circuit" not in f.judge(i2=2.3, v2=0.5)
+    assert f.judge(i=6.0, v=0.1) == ["short_circuit"], "in all phases: neither sag nor overload nor interruption"
+
+
+def test_phase_loss():
+    f = Feeder()
+    for v in (0.0, 0.4, 0.67):
+        only(f, "phase_loss", ["v1", "i1", "p1"], v1=v, i1=0.0, p1=0.0)
+    only(f, "phase_loss", ["v1", "v2", "i1", "i2", "p1", "p2"], v1=0.0, i1=0.0, p1=0, v2=0.1, i2=0, p2=0)
+    assert f.judge(v1=0.6, i1=0.02) == ["voltage_sag"], "a phase that still feeds"
+    assert "phase_loss" not in f.judge(v1=0.70, i1=0.0, p1=0.0)
+    assert f.judge(v=0.02, i=0.0, p=0.0) == ["interruption"]
+
+
+def test_neutral_loss():
+    f = Feeder()
+    only(f, "neutral_loss", ["v1", "v2", "v3", "i_n"], v1=1.2, v2=0.9, v3=0.91, i_n=0.0)
+    assert f.judge(v1=1.1, v2=0.94, v3=1.0, i_n=0.01)[0] == "neutral_loss" and "v3" not in f.guilty()
+    assert f.judge(v1=1.25, v2=0.7, v3=0.95, i_n=0.2)[0] == "neutral_loss", "broken upstream"
+    assert f.judge(v1=1.25, v2=0.7, v3=0.95, i_n=NAN)[0] == "neutral_loss"
+    assert "neutral_loss" not in f.judge(v1=1.08, v2=0.94, v3=1.0, i_n=0.0)
+    assert "neutral_loss" not in f.judge(v1=1.1, v2=0.97, v3=0.98, i_n=0.0)
+    assert "neutral_loss" not in f.judge(v1=1.1, v2=0.9, v3=1.0, i_n=0.1)
+    assert "neutral_loss" not in f.judge(v1=1.25, v2=0.5, v3=1.1, i2=5.0, i_n=4.0), "a short circuit lifts the others"
+    assert "neutral_loss" not in f.judge(v1=1.12, v2=1.12, v3=0.3, i3=0.0, p3=0.0), "with load in the neutral"
+
+
+def test_overload():
+    f = Feeder()
+    only(f, None, [], i1=1.02)
+    only(f, "overload", ["i1"], i1=1.04)
+    assert f.rules.priorities[f.rules.top] == 2
+    only(f, "overload", ["i1", "i3"], i1=1.25, i3=1.3)
+    assert f.rules.priorities[f.rules.top] == 1
+    only(f, "overload", ["i1"], i1=4.0)
+    only(f, "overload", ["i1"], i1=1.5, v=NAN)
+
+
+def test_sag_and_swell():
+    f = Feeder()
+    only(f, None, [], v=0.91)
+    only(f, "voltage_sag", ["v1", "v2", "v3"], v=0.895)
+    only(f, "voltage_sag", ["v1", "v2", "v3"], v=0.11)
+    assert f.judge(v1=0.79) == ["voltage_sag"] and f.guilty() == ["v1"]
+    assert f.judge(v1=0.72, i1=0.0, p1=0.0)[0] == "voltage_sag", "too high for a lost phase"
+    assert f.judge(v1=0.82) == ["unbalance"]
+    only(f, None, [], v=1.09)
+    only(f, "voltage_swell", ["v1", "v2", "v3"], v=1.105)
+    assert f.judge(v1=1.22)[0] == "voltage_swell" and f.guilty() == ["v1"]
+    assert "voltage_swell" not in f.judge(v1=1.3, v2=0.8), "a lost neutral"
+
+
+def test_interruption_and_removed_neutral():
+    f = Feeder()
+    only(f, "interruption", ["v1", "v2", "v3"], v=0.0, i=0.0, p=0.0)
+    only(f, "neutral_removed", ["v1", "v2", "v3"], v=0.02, p=0.0)
+    only(f, "neutral_removed", ["v1", "v2", "v3"], v=0.0, i=0.0, i2=0.04, p=0.0)
+    assert f.judge(v=0.08, i=0.0, p=0.0) != ["interruption"]
+    assert "neutral_removed" not in f.judge(v=0.0, i=0.02, p=0.0)
+
+
+def test_unbalance():
+    f = Feeder()
+    only(f, "unbalance", ["v3"], v3=0.88)
+    only(f, "unbalance", ["v3"], v3=1.12)
+    only(f, None, [], v3=0.96)
+    assert "unbalance" not in f.judge(v3=0.2, i3=0.0, p3=0.0)
+    assert "unbalance" not in f.judge(v3=0.85, i3=4.0)
+
+
+def test_clamps():
+    f = Feeder()
+    only(f, "ct_reversed", ["p2"], p2=-0.25)
+    only(f, None, [], p2=-0.01)
+    only(f, None, [], p2=-0.25, i2=0.015)
+    only(f, "ct_disconnected", ["i2", "p2"], i2=0.004, p2=0.0)
+    only(f, None, [], i2=0.012, p2=0.01)
+    only(f, None, [], i=0.0, p=0.0)
+    only(f, "ct_saturation", ["i2"], slots={"i2": ("quiet", 300)}, i2=0.28)
+    only(f, None, [], slots={"i2": ("quiet", 250)}, i2=0.28)
+    only(f, None, [], slots={"i2": ("quiet", 300)}, i2=0.17)
+
+
+def test_clamps_need_to_know_the_usual():
+    f = Feeder(learnt=False)
+    assert f.judge(i2=0.0, p2=0.0) == []
+    for _ in range(100):
+        f.values[4] = 30.0 * (random.getrandbits(4) > 0)  # now and then without current
+        f.values[9] = -2300.0  # generates
+        f.inputs.row(f.values, True)
+    assert "ct_disconnected" not in f.judge(i2=0.0, p2=0.0) and "ct_reversed" not in f.judge(p3=-0.2)
+    assert f.judge(i1=0.0, p1=0.0) == ["ct_disconnected"] and f.judge(p1=-0.2) == ["ct_reversed"]
+
+
+def test_heat():
+    f = Feeder()
+    only(f, None, [], slots={"t_joint": ("ratio", 260)})
+    only(f, "overheating_joint", ["t_joint"], slots={"t_joint": ("ratio", 300)})
+    assert f.rules.priorities[f.rules.top] == 2
+    only(f, "overheating_joint", ["t_joint"], slots={"t_joint": ("ratio", 300)}, t_joint=61.0)
+    assert f.rules.priorities[f.rules.top] == 1, "more than 40 K above the air"
+    only(f, "overheating_joint", ["t_joint"], t_joint=91.0)
+    only(f, None, [], t_joint=88.0)
+    only(f, "overheating_joint", ["t_joint"], t_joint=106.0, t_ambient=NAN)
+    only(f, None, [], t_joint=104.0, t_ambient=NAN)
+    only(f, "overheating_load", ["t_joint", "i1", "i2", "i3"], t_joint=91.0, i=0.97)
+    only(f, "overheating_load", ["t_joint", "i1", "i2", "i3"], slots={"t_joint": ("ratio", 300)}, i2=0.97)
+
+
+def test_condensation():
+    f = Feeder()
+    only(f, None, [], humidity=87.0)
+    only(f, "condensation", ["humidity"], humidity=92.0)
+    only(f, "condensation", ["humidity"], humidity=90.0, t_joint=19.0)
+    only(f, "condensation", ["humidity"], humidity=93.0, t_joint=NAN, t_ambient=NAN)
+    only(f, None, [], humidity=91.0, t_joint=NAN, t_ambient=NAN)
+
+
+def test_sensors():
+    f = Feeder()
+    for name in NAMES:
+        only(f, "sensor_stuck", [name], slots={name: ("stuck", 1000)})
+        only(f, "sensor_disconnected", [name], slots={name: ("lost", 1000)})
+        assert NAMES[f.rules.where] == name
+    only(f, "sensor_stuck", ["i2"], slots={"i2": ("stuck", 1000)}, i2=0.29)
+
+
+def test_one_phase():
+    f = Feeder(names=["voltage", "current", "power", "temperature", "humidity"])
+    for want, row in (
+        ("short_circuit", {"v": 0.5, "c": 4.0}),
+        ("overload", {"c": 1.3}),
+        ("voltage_sag", {"v": 0.6}),
+        ("voltage_swell", {"v": 1.15}),
+        ("interruption", {"v": 0.0, "c": 0.0, "p": 0.0}),
+        ("neutral_removed", {"v": 0.0, "p": 0.0}),
+        ("ct_reversed", {"p": -0.2}),
+        ("overheating_joint", {"t": 110.0}),
+        ("condensation", {"h": 95.0}),
+    ):
+        assert f.judge(**row) == [want], (want, f.found())
+    assert f.judge(c=0.0, p=0.0) == [], "nothing else carries on"
+
+
+def test_volts_alone():
+    f = Feeder(names=["v1", "v2", "v3"])
+    assert f.judge(v=0.7) == ["voltage_sag"] and f.judge(v=0.0) == ["interruption"]
+    assert f.judge(v2=0.88) == ["unbalance"]
+
+
+def test_most_severe_first():
+    f = Feeder()
+    assert f.judge(humidity=99.0, i1=1.22, v3=0.0, i3=0.0, p3=0.0) == ["phase_loss", "overload", "condensation"]
+    assert f.judge(humidity=99.0, i1=1.3, v3=0.0, i3=0.0, p3=0.0)[0] == "phase_loss", "in the table's order"
+    assert f.judge(v3=0.88, i1=1.05) == ["overload", "unbalance"]
+    f.judge(i1=1.04, humidity=95.0)
+    assert f.found() == ["condensation", "overload"], "of the same priority: the surer one"
+    assert f.rules.faults()[0] == ("condensation", 1000) and 500 <= f.rules.faults()[1][1] < 800
+    assert f.rules.guilt[NAMES.index("i1")] == f.rules.faults()[1][1]
+
+
+# ------------------------------------------------------------------ each rule at its points
+
+
+def conditions(rule):
+    yield from rule.get("all", [])
+    for group in rule.get("any", []):
+        yield from group
+
+
+def at(rule, name, electrical):
+    if name in INPUTS["device"]:
+        return INPUTS["device"].index(name)
+    return electrical.columns[rule["each"]][0] + INPUTS[rule["each"]].index(name)
+
+
+def met(inputs, wanted):
+    """Give every input of the conditions the value that meets all of them; False if they exclude each other."""
+    least = {}
+    most = {}
+    for place, start, full in wanted:
+        if full > start:
+            least[place] = max(full, least.get(place, -32000))
+        else:
+            most[place] = min(full, most.get(place, 32000))
+    for place in set(least) | set(most):
+        if least.get(place, -32000) > most.get(place, 32000):
+            return False
+        inputs[place] = least[place] if place in least else most[place]
+    return True
+
+
+def each_way():
+    """(rules of one rule, inputs, groups with places) of every way to meet a rule of the table."""
+    for rule in table():
+        for group in rule.get("any") or [[]]:
+            electrical = Electrical(NAMES, LIMITS)
+            one = dict(rule)
+            if group:
+                one["any"] = [group]
+            rules = Rules([one], electrical)
+            wanted = [(at(rule, n, electrical), a, b) for n, a, b in rule.get("all", []) + group]
+            yield rule["fault"], rules, electrical.inputs, wanted
+
+
+def test_every_condition_counts():
+    count = 0
+    for fault, rules, inputs, wanted in each_way():
+        for k in range(len(inputs)):
+            inputs[k] = NONE
+        if not met(inputs, wanted):
+            continue
+        rules.judge()
+        assert rules.degrees[0] == 1000 and rules.names[rules.top] == fault, (fault, rules.degrees[0])
+        for place, start, full in wanted:
+            kept = inputs[place]
+            half = start + (full - start) // 2
+            step = 1 if full > start else -1
+            others = [one for one in wanted if one[0] == place and one[1:] != (start, full)]
+            if not others:
+                inputs[place] = half + step
+                rules.judge()
+                assert 500 <= rules.degrees[0] <= 800 and rules.top == 0, (fault, place, rules.degrees[0])
+            inputs[place] = half - 2 * step
+            rules.judge()
+            assert rules.degrees[0] < 500 and rules.top == -1, (fault, place, rules.degrees[0])
+            inputs[place] = start
+            rules.judge()
+            assert rules.degrees[0] == 0, (fault, place)
+            inputs[place] = NONE
+            rules.judge()
+            assert rules.degrees[0] == 0 and max(rules.guilt) == 0, (fault, place)
+            inputs[place] = kept
+            count += 1
+    assert count > 80, count
+
+
+def test_missing_signals_hold_nothing():
+    f = Feeder()
+    row = dict.fromkeys(("v", "i", "p", "i_n", "t_joint", "t_ambient", "humidity"), NAN)
+    assert f.judge(**row) == [] and max(f.rules.degrees) == 0
+    for name, faults in (
+        ("v1", {"i1": 4.0, "v1": 0.3}), ("i1", {"v1": 0.2, "i1": 0.0}), ("p1", {"p1": -0.2}),
+        ("humidity", {"humidity": 99.0}), ("t_joint", {"t_joint": 120.0}),
+    ):  # fmt: skip
+        faults = dict(faults)
+        assert f.judge(**faults) != []
+        told = f.found()[0]
+        faults[name] = NAN
+        assert told not in f.judge(**faults), (name, told)
+
+
+# ------------------------------------------------------------------ engine
+
+RULE = {"fault": "test", "priority": 3, "each": "phase", "all": [["v", 900, 800]], "guilty": ["v"]}
+
+
+def changed(**parts):
+    rule = dict(RULE)
+    rule.update(parts)
+    return {key: value for key, value in rule.items() if value is not None}
+
+
+def test_degrees():
+    f = Feeder([RULE])
+    for v, degree in ((1.0, 0), (0.9, 0), (0.89, 100), (0.85, 500), (0.8, 1000), (0.1, 1000)):
+        f.judge(v1=v)
+        assert f.rules.degrees[0] == degree, (v, f.rules.degrees[0])
+    f = Feeder([changed(any=[[["i", 500, 600]], [["p", 100, 0], ["i", 500, 400]]])])
+    for i, p, degree in ((0.55, 0.9, 500), (0.3, 0.9, 0), (0.3, 0.03, 700), (0.59, 0.0, 900), (0.5, 0.5, 0)):
+        f.judge(v1=0.5, i1=i, p1=p)
+        assert f.rules.degrees[0] == degree, (i, p, f.rules.degrees[0])
+    f.judge(v1=0.84, i1=0.6)
+    assert f.rules.degrees[0] == 600, "all of `all`"
+
+
+def test_rules_may_come_one_by_one():
+    lines = [json.dumps(rule) for rule in table()]
+    f = Feeder(json.loads(line) for line in lines)
+    assert len(f.rules.names) == len(lines) and f.judge(v=0.7) == ["voltage_sag"]
+
+
+def test_a_fault_of_several_rules():
+    f = Feeder([changed(), changed(priority=1, all=[["v", 300, 200]])])
+    f.judge(v1=0.5)
+    assert f.rules.faults() == [("test", 1000)] and f.rules.priorities[f.rules.top] == 3
+    f.judge(v2=0.22)
+    assert f.rules.faults() == [("test", 800)] and f.rules.priorities[f.rules.top] == 1 and f.rules.where == 1
+
+
+def test_malformed_tables_are_refused():
+    for rules, word in (
+        ({"a": 1}, "rule 1 (a)"), (None, "list"), (5, "list"), ("x", "rule 1 (x)"),
+        ([5], "rule 1 (5)"), ([RULE, {}], "rule 2"), ([[]], "rule 1"),
+        ([changed(fault=None)], "fault"), ([changed(fault=7)], "name"), ([changed(priority=0)], "priority"),
+        ([changed(priority="1")], "priority"), ([changed(each="wire")], "wire"), ([changed(each=[])], "rule 1 (test)"),
+        ([changed(all=None)], "no condition"), ([changed(all=[])], "no condition"), ([changed(all=5)], "rule 1"),
+        ([changed(any=[[]])], "no condition"), ([changed(any={})], "rule 1"), ([changed(any="v")], "rule 1"),
+        ([changed(all=[["volts", 1, 2]])], "volts"), ([changed(all=[["rise", 1, 2]])], "phase has not"),
+        ([changed(all=[["v", 1]])], "rule 1 (test)"), ([changed(all=[["v", 1, 2, 3]])], "rule 1 (test)"),
+        ([changed(all=[["v", 1, 1]])], "no way"), ([changed(all=[["v", 0.5, 1]])], "integer"),
+        ([changed(all=[["v", None, 1]])], "integer"), ([changed(all=[["v", 0, 40000]])], "integer"),
+        ([changed(all=[["v", 0, 1 << 40]])], "integer"), ([changed(all=[[7, 0, 1]])], "7"),
+        ([changed(all=[7])], "rule 1"), ([changed(guilty=None)], "guilty"), ([changed(guilty=5)], "rule 1"),
+    ):  # fmt: skip
+        try:
+            Rules(rules, Electrical(NAMES, LIMITS))
+        except ValueError as err:
+            assert word in str(err), (rules, str(err))
+        else:
+            raise AssertionError(rules)
+    try:
+        Rules([RULE], Electrical(["s%d" % k for k in range(31)], LIMITS))
+    except ValueError as err:
+        assert "30 signals" in str(err)
+    else:
+        raise AssertionError("31 signals")
+
+
+def test_random_tables_are_compiled_or_refused():
+    random.seed(3)
+    good = json.dumps(table())
+    pieces = ('"v"', "null", "-1", "[]", "{}", "99999999999", '"all"', "0.5", '""', "true")
+    refused = 0
+    for _ in range(150):
+        k = random.getrandbits(14) % len(good)
+        text = good[:k] + random.choice(pieces) + good[k + random.getrandbits(3) :]
+        try:
+            rules = json.loads(text)
+        except ValueError:
+            continue
+        try:
+            Rules(rules, Electrical(NAMES, LIMITS)).judge()
+        except ValueError:
+            refused += 1
+    assert refused
+
+
+def test_judging_allocates_nothing():
+    f = Feeder()
+    rows = [f.values, array("f", [NAN] * len(NAMES)), array("f", [0.0] * len(NAMES)), array("f", [900.0] * len(NAMES))]
+    micropython.heap_lock()
+    try:
+        for row in rows:
+            f.inputs.row(row)
+            f.rules.judge()
+    finally:
+        micropython.heap_unlock()
+
+
+def test_any_inputs_are_judged():
+    random.seed(9)
+    f = Feeder()
+    inputs = f.inputs.inputs
+    micropython.heap_lock()
+    try:
+        for _ in range(300):
+            for k in range(len(inputs)):
+                x = random.getrandbits(16) - 32768
+                inputs[k] = x if random.getrandbits(2) else x >> 5
+            f.rules.judge()
+            for degree in f.rules.degrees:
+                assert 0 <= degree <= 1000
+    finally:
+        micropython.heap_unlock()
+    for _ in range(200):
+        f.inputs.row(array("f", bytes(random.getrandbits(8) for _ in range(4 * len(NAMES)))))
+        f.rules.judge()
+        f.found()
