@@ -6,8 +6,9 @@ keep the whole module alive.
 
 import gc
 import sys
+from micropython import const
 
-_PASSING = ("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas")
+_PASSING = const(("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas"))
 
 
 def forget():

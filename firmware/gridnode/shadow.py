@@ -24,15 +24,15 @@ _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
 
 
-_SELF = ""
+_SELF = const("")
 _HEAD = b'{"state":{"reported":{'
-_ANSWERS = (
+_ANSWERS = const((
     b"update/accepted",
     b"update/rejected",
     b"update/delta",
     b"get/accepted",
     b"get/rejected",
-)
+))
 
 
 class Scan:

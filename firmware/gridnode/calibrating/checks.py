@@ -4,25 +4,27 @@ Rules over the means of some readings. A load takes power (unless the place may 
 lags the voltage by an angle that loads have; a clamp on another phase is off by 120 degrees, a reversed one by 180.
 """
 
+from micropython import const
+
 from gridnode.calibrating import angle_of, turn
 
 CHECKS = ("ct_reversed", "ct_wrong_phase", "vt_ratio", "ct_ratio", "dead_input", "zero_drift", "sequence")
 
-_READINGS = 20
+_READINGS = const(20)
 # Degrees that loads may have, and those that most have: less than 60 apart, so that any two wirings differ by them.
-_LAG = (-50.0, 75.0)
-_LIKELY = (-21.0, 38.0)
-_CARRIES = 0.02  # of the rated current: enough for an angle
-_ACTIVE = 0.8  # share of the apparent power, where a meter tells no reactive power
-_OTHERS = 0.05  # of it in the other phases: one without any is dead
-_DEAD = 0.001  # of it
-_RATIOS = ((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half"))
-_VOLTS = 0.25  # off nominal that no supply has for long
-_AMPERES = 1.5  # of the rated current, for all the time
-_IDLE = 0.002  # of the rated current: without load
-_ZERO = 0.0015  # of the rated apparent power that is read then
-_BEYOND = 1.5  # times what that current carries
-_BIAS_MV = 80.0
+_LAG = const((-50.0, 75.0))
+_LIKELY = const((-21.0, 38.0))
+_CARRIES = const(0.02)  # of the rated current: enough for an angle
+_ACTIVE = const(0.8)  # share of the apparent power, where a meter tells no reactive power
+_OTHERS = const(0.05)  # of it in the other phases: one without any is dead
+_DEAD = const(0.001)  # of it
+_RATIOS = const(((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half")))
+_VOLTS = const(0.25)  # off nominal that no supply has for long
+_AMPERES = const(1.5)  # of the rated current, for all the time
+_IDLE = const(0.002)  # of the rated current: without load
+_ZERO = const(0.0015)  # of the rated apparent power that is read then
+_BEYOND = const(1.5)  # times what that current carries
+_BIAS_MV = const(80.0)
 _ORDERS = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))}
 
 

@@ -6,12 +6,13 @@ the meter finds is a c_h; a part across it cannot come from a converter and tell
 """
 
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, converter, procedure, unmet
 from gridnode.calibrating.windows import Windows
 
-_STEP = 32  # counts between two entries of the table
-_ENTRIES = 129
+_STEP = const(32)  # counts between two entries of the table
+_ENTRIES = const(129)
 
 
 class Harmonics:

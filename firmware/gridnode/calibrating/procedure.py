@@ -6,6 +6,7 @@ feeds `proof` with readings of it, and asks `prove` for the records. Each raises
 
 import json
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, angle_of, conditions, turn, unmet
 from gridnode.calibrating.windows import Windows
@@ -22,7 +23,7 @@ _MEASURES = {
 }
 
 
-_PARTS = ("gain", "phase", "offset", "power", "noise")
+_PARTS = const(("gain", "phase", "offset", "power", "noise"))
 
 
 def applied_by(meter, correction):

@@ -6,14 +6,15 @@ the rest has no room beside it. Only commit, restore and set put anything in for
 """
 
 import machine
+from micropython import const
 
 from gridnode import rooms
 from gridnode.calibrating import Refused, drafts, procedure
 from gridnode.calibrating.station import Station, profile
 
-_ANEW = ("meters", "schema", "_schemas")
-_PASSING = ("store", "field", "serial")
-_STAYS = ("setup", "calibration", "drivers")  # of the setup, since the station knows them
+_ANEW = const(("meters", "schema", "_schemas"))
+_PASSING = const(("store", "field", "serial"))
+_STAYS = const(("setup", "calibration", "drivers"))  # of the setup, since the station knows them
 
 
 class _Session:

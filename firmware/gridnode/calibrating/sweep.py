@@ -4,17 +4,18 @@ Every second level in their order makes the table; the levels between them prove
 """
 
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, converter, unmet
 from gridnode.setup import ct
 from gridnode.trim import curve_at
 
-_READS = 500  # in each quarter of a measurement
-_STILL = 3.0  # counts between the quarters
-_FAR = 0.15, 50.0  # share and mV that a level may be off what the table in force makes of it
-_ENDS = 8, 4080  # counts; nearer to them noise is cut off
-_LEVELS = 9
-_EQUAL = 0.03  # %: noise makes no table worse
+_READS = const(500)  # in each quarter of a measurement
+_STILL = const(3.0)  # counts between the quarters
+_FAR = const((0.15, 50.0))  # share and mV that a level may be off what the table in force makes of it
+_ENDS = const((8, 4080))  # counts; nearer to them noise is cut off
+_LEVELS = const(9)
+_EQUAL = const(0.03)  # %: noise makes no table worse
 
 
 class Sweep:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
+from micropython import const
 
 from gridnode.calibrating import checks
 
-_PATIENCE_MS = 30000
-_TELL = 2  # looks in a row
-_APPLY = 3
-_EVIDENCE = 120
-_TOLD = 3  # suggestions in a report
+_PATIENCE_MS = const(30000)
+_TELL = const(2)  # looks in a row
+_APPLY = const(3)
+_EVIDENCE = const(120)
+_TOLD = const(3)  # suggestions in a report
 
 
 async def look(app):

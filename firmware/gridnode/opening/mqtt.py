@@ -1,10 +1,12 @@
 """Packets of a session's beginning: CONNECT, framed with umqtt.simple, and SUBSCRIBE; what a broker may answer."""
 
+from micropython import const
+
 from gridnode.fault import Fault
 from gridnode.mqtt import packet_head, word
 
 # MQTT 3.1.1, table 3.1
-_REFUSED = ("protocol", "client id", "unavailable", "user name or password", "not authorised")
+_REFUSED = const(("protocol", "client id", "unavailable", "user name or password", "not authorised"))
 
 
 class _Framed(Exception):

@@ -1,11 +1,12 @@
 """Reads /config/calibration.json; a unit without one runs on its design values."""
 
 from array import array
+from micropython import const
 
 from gridnode.calibration import Correction
 
 _FIRST = {}  # what a channel has that was never calibrated
-_EXCHANGES = ("ct", "atm90e32")  # front ends that can take their current inputs in any order
+_EXCHANGES = const(("ct", "atm90e32"))  # front ends that can take their current inputs in any order
 
 
 def install(profile, stored):

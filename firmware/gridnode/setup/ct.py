@@ -2,15 +2,16 @@
 
 import math
 from array import array
+from micropython import const
 
 from gridnode.meters import ct
 
 w = ct.w
 
-_UNITS = 4096  # of the linearised counts in a mV
-_PAIRS = 200  # of a count and its mV: more than a cycle
-_SWING = 300  # counts
-_TYPICAL = 0.01  # off the typical slope
+_UNITS = const(4096)  # of the linearised counts in a mV
+_PAIRS = const(200)  # of a count and its mV: more than a cycle
+_SWING = const(300)  # counts
+_TYPICAL = const(0.01)  # off the typical slope
 
 
 def table(adc_uv, adc):

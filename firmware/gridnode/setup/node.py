@@ -4,13 +4,14 @@ What is unusable is said and left out: the node measures without a link, and lin
 """
 
 import gc
+from micropython import const
 
 from gridnode import rooms
 from gridnode.reading import DERIVED, PHASE
 
-_BASE_BYTES = 1280  # of a report: the node, its configuration, verdict and reasons, the last calibration
-_PLACE_BYTES = 3072  # kept while the heap is whole: later no piece of it is that large
-_HARMONIC_BYTES = 14  # per order of both spectra
+_BASE_BYTES = const(1280)  # of a report: the node, its configuration, verdict and reasons, the last calibration
+_PLACE_BYTES = const(3072)  # kept while the heap is whole: later no piece of it is that large
+_HARMONIC_BYTES = const(14)  # per order of both spectra
 
 
 def furnish(app):
