@@ -149,10 +149,10 @@ class Scan:
 class Shadow:
     """One shadow. `handlers` maps a desired key to a function of the patch that answers (True,
     what to report) or (False, reason); a refusal is reported as `<key>_error`, and taken back with
-    the next success.
+    the next success. `place` is the bytearray that reports are written to.
     """
 
-    def __init__(self, thing, handlers=None, size=2048):
+    def __init__(self, thing, handlers=None, place=None):
         base = b"$aws/things/%s/shadow/" % thing.encode()
         self.update_topic = base + b"update"
         self.get_topic = base + b"get"
@@ -171,8 +171,8 @@ class Shadow:
         self.seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
         self._scan = None
-        self.size = size
-        self._text = memoryview(bytearray(size))  # of the last update
+        self._text = memoryview(place or bytearray(2048))  # of the last update
+        self.size = len(self._text)
         self._end = 0
         self._open = []  # of `held`, the objects that are being written
         self.reported = None

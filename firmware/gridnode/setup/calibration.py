@@ -65,6 +65,9 @@ def put(meter, spec, stored=None, thermometer=None):
     c.applied = meter.start(c)
     entry = stored["meters"].get(spec["id"], _FIRST) if stored else _FIRST
     c.trim = _trim(meter, spec, entry, c, thermometer)
+    c.power = c.noise = ()  # in the meter or the trim
+    if "gain" in c.applied and "phase" in c.applied:
+        c.voltage = c.current = ()
     return c
 
 

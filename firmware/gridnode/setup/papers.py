@@ -24,6 +24,7 @@ def read(app):
         app.fault("config", "interval", problem, "report every %d s" % app.row_s)
     stored = _calibration(app, known, profile) if profile else None
     known["rooms"] = _permanent(profile, stored)
+    known["phases"] = profile["phases"] if profile else 0
     known["link"] = ["session", "wifi"] if document else []
     known["thing"] = document["thing"] if document else ""
     known["hello"] = _connect_packet(app, document) if document else None
