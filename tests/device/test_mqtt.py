@@ -217,6 +217,7 @@ def test_packet_ids_wrap_and_skip_those_in_flight():
 def test_packet_id_of_a_waiting_subscribe_is_not_used():
     s, link = make()
     s.subscribe([b"a"])
+    s.step()
     s.pid -= 1
     s.publish(b"t", b"", qos=1)
     s.step()

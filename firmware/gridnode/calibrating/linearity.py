@@ -90,9 +90,7 @@ class _Listening(Windows):
 
     def add(self, reading):
         """Take one reading, and what the converter's bins still hold of it."""
-        from gridnode.setup import ct
-
-        phasors = ct.phasors(self.meter)
+        phasors = converter.phasors(self.meter)
         if phasors and not reading.quality:
             self.harmonics.add(phasors)
         super().add(reading)

@@ -216,7 +216,7 @@ def restore(request):
 
 def check(request):
     """What the self-checks find at every meter that measures power."""
-    from gridnode.calibrating import checks
+    from gridnode.calibrating.evidence import Evidence
 
     forget()
     document = shelf().current()
@@ -225,7 +225,7 @@ def check(request):
         station = Station(document, spec["id"])
         if "power" not in station.meter.names:
             continue
-        evidence = checks.Evidence(station.meter, station.spec, station.profile, station.correction.trim)
+        evidence = Evidence(station.meter, station.spec, station.profile, station.correction.trim)
         station.run(evidence)
         found += evidence.suggestions()
     return {"suggestions": found}

@@ -78,9 +78,9 @@ def _site(profile):
 
 def _connect_packet(app, document):
     """Frame the CONNECT while there is room for umqtt."""
-    from gridnode.opening import mqtt
+    from gridnode.opening import hello
     from gridnode.setup.link import will
 
     app.topic = b"dt/gridnode/%s/" % document["thing"].encode()
     keepalive = config.Config(document, app.row_s).get("mqtt")["keepalive_s"]
-    return mqtt.connect_packet(document["thing"].encode(), keepalive, will(app))
+    return hello.packet(document["thing"].encode(), keepalive, will(app))
