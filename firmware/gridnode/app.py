@@ -19,7 +19,7 @@ _FAREWELL_MS = const(10000)  # to tell the cloud that the node is calibrating
 _SOON_MS = const(60000)  # between two self-checks of a node that has just been started
 _NEW_MS = const(300000)
 _LOOK_MS = const(600000)
-_GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
+_GARBAGE = const(4096)  # collected before it spreads over the heap and cuts it to pieces
 
 
 class App:
