@@ -22,6 +22,7 @@ from gridnode import rooms
 _DEPTH = const(12)  # AWS allows 8 levels
 _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
+_PIECE = const(64)  # bytes that are scanned at once: a copy finds a place in any heap
 
 
 _SELF = const("")
@@ -330,7 +331,8 @@ class Shadow:
             self._scan = self._listen(kind)
         if self._scan is None:
             return None
-        self._scan.feed(bytes(data))
+        for k in range(0, len(data), _PIECE):
+            self._scan.feed(bytes(data[k : k + _PIECE]))
         if offset + len(data) < total:
             return None
         scan = self._scan
@@ -344,7 +346,7 @@ class Shadow:
             return Scan(["version"] + ["state/" + name for name in self.handlers], 2)
         from gridnode.opening import shadow
 
-        return shadow.scan(kind, self.handlers)
+        return shadow.scan(self, kind)
 
     def _answer(self, kind, scan):
         if kind == b"update/accepted":
