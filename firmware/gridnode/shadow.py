@@ -386,7 +386,11 @@ class Shadow:
             ok = False
             value = "longer than %d bytes" % _PATCH
             if text:
-                ok, value = self.handlers[key](json.loads(text))
+                try:
+                    ok, value = self.handlers[key](json.loads(text))
+                except MemoryError:
+                    value = "no room for it in memory"
+                    rooms.forget()
             if ok:
                 self.set(key, value)
             self.set(key + "_error", None if ok else value)
