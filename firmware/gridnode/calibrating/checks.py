@@ -161,9 +161,9 @@ def _fits(lags, order, mask, limits):
 
 def bias(meter, spec):
     """Suggestions for the converter of a CT meter."""
-    from gridnode.calibrating import converter
+    from gridnode.calibrating import front_end
 
-    _, level = converter.in_force(meter)
+    _, level = front_end.in_force(meter)
     design = spec["voltage"][0].get("bias_mv", 1650)
     if abs(level - design) < _BIAS_MV:
         return []

@@ -102,9 +102,9 @@ class Procedure:
     def examine(self):
         """Judge the windows by what needs no reference; returns the Observation."""
         if getattr(self.meter, "orders", 0):
-            from gridnode.calibrating import converter
+            from gridnode.calibrating import front_end
 
-            self.converter = converter.in_force(self.meter)  # what the new values hold for
+            self.converter = front_end.in_force(self.meter)  # what the new values hold for
         self.meter = None  # it may be let go
         self.seen = self.windows.result()
         self.windows.forget()

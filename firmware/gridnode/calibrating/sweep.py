@@ -6,7 +6,7 @@ Every second level in their order makes the table; the levels between them prove
 import math
 from micropython import const
 
-from gridnode.calibrating import Refused, converter, unmet
+from gridnode.calibrating import Refused, converter, front_end, unmet
 from gridnode.trim import curve_at
 
 _READS = const(500)  # in each quarter of a measurement
@@ -27,7 +27,7 @@ class Sweep:
 
     def __init__(self, meter):
         self.name = meter.id
-        self._old = converter.in_force(meter)[0]  # uV at every 32nd count
+        self._old = front_end.in_force(meter)[0]  # uV at every 32nd count
         self._new = None
         self._levels = []  # [mV, mean count]
 
@@ -35,7 +35,7 @@ class Sweep:
         """Measure while the pin is at `mv`; returns {"count", "level_mv" by the table in force, "levels"}."""
         if isinstance(mv, bool) or not isinstance(mv, (int, float)):
             raise Refused("invalid", "a level is a number of mV, not %s" % mv)
-        read = converter.reader(meter)
+        read = front_end.reader(meter)
         quarters = []
         for _ in range(4):
             total = 0
