@@ -233,11 +233,12 @@ def check(request):
 
 def put(request):
     """Carry out a field command."""
-    from gridnode.calibrating import field
-
     forget()
     take_names(request)
     document = shelf().current()
+    _unload()
+    from gridnode.calibrating import field
+
     record = field.offline(document, profile(), request)
     field = None
     _unload()
