@@ -14,12 +14,12 @@ _STALL_MS = const(20000)  # a task that has not come round for so long is stuck
 _TICK_MS = const(50)
 _RESTART_MS = const(5000)
 _REMIND_MS = const(600000)
-_ROOM = const(24576)  # bytes of heap that must be free for a self-check: its names stay in the VM for ever
+_ROOM = const(10240)  # bytes of heap that must be free for a self-check
 _FAREWELL_MS = const(10000)  # to tell the cloud that the node is calibrating
 _SOON_MS = const(60000)  # between two self-checks of a node that has just been started
 _NEW_MS = const(300000)
 _LOOK_MS = const(600000)
-_GARBAGE = const(8192)  # collected before it spreads over the heap and cuts it to pieces
+_GARBAGE = const(4096)  # collected before it spreads over the heap and cuts it to pieces
 
 
 class App:
@@ -111,36 +111,19 @@ class App:
         """Act on desired.config: (True, what is in force) or (False, why it is refused)."""
         from gridnode.opening import desired
 
-        accepted, value = desired.take(self, patch)
+        answer = desired.take(self, patch)
         desired = None
         rooms.forget()
-        fields = {"accepted": accepted}
-        if not accepted:
-            fields["reason"] = value
-        self.tell("config", **fields)
-        return accepted, value
+        return answer
 
     def calibrate(self, patch):
         """Act on desired.calibrate: (True, its echo) or (False, why it is refused)."""
-        self.shadow.drop("calibrate")  # what stays in desired would be merged with the next request
-        name = patch.get("id", self.last_id) if isinstance(patch, dict) else None
-        if not isinstance(name, str) or not 0 < len(name) <= 36:
-            return False, "calibrate needs an id of 1 to 36 characters"
-        if name == self.last_id:  # done once; a delta lacks the id that is reported already
-            return True, {"id": name}
-        if self.calibrating:
-            return False, "%s is under way" % self.last_id
-        try:
-            storage.write(storage.REQUEST + ".new", json.dumps(patch).encode())
-        except storage.StorageError as e:
-            return False, str(e)
-        self.calibrating = self.uptime.ms()
-        self.last_id = name
-        step = str(patch.get("step") or patch.get("command") or "restore")[:24]
-        for pipeline in self.pipelines:
-            pipeline.calibrating = step
-        self.shadow.set("calibration", {"id": name, "state": "running", "step": step})
-        return True, {"id": name}
+        from gridnode.opening import calibrate
+
+        answer = calibrate.take(self, patch)
+        calibrate = None
+        rooms.forget()
+        return answer
 
     def _told(self):
         """Whether the cloud has everything that it was to be told."""
@@ -290,39 +273,34 @@ class App:
             self._spent[name] = 0
         return budget
 
-    def _booked(self, name, task):
-        """Run a coroutine and book the time in which it does not wait."""
+    def _guarded(self, name, task, *args):
+        """Run a task and book the time in which it does not wait; one that fails is said, kept as a crash record, and
+        started again.
+        """
         spent = self._spent
         spent[name] = 0
-        error = None
         while True:
-            began = time.ticks_us()
+            running = task(*args)
             try:
-                if error:
-                    task.throw(error)
-                else:
-                    task.send(None)
+                while True:
+                    began = time.ticks_us()
+                    try:
+                        running.send(None)
+                    finally:
+                        spent[name] += time.ticks_diff(time.ticks_us(), began)
+                    yield
             except StopIteration:
-                return
-            finally:
-                spent[name] += time.ticks_diff(time.ticks_us(), began)
-            try:
-                error = None
-                yield
-            except asyncio.CancelledError as e:
-                error = e
-
-    async def _guarded(self, name, task, *args):
-        """Run a task; one that fails is said, kept as a crash record, and started again."""
-        while True:
-            try:
-                await self._booked(name, task(*args))
+                pass
+            except asyncio.CancelledError:
+                running.close()
+                raise
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
                 self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
                 health.record_crash(e, clock.unix_time())
+                running = None
                 rooms.forget()
             self._seen[name] = self.uptime.ms()
-            await asyncio.sleep_ms(_RESTART_MS)
+            yield from asyncio.sleep_ms(_RESTART_MS)  # type: ignore[misc]
 
     async def run(self):
         """Run all tasks; feeds the watchdog for as long as every one of them comes round."""
@@ -377,19 +355,15 @@ def _make():
 
     gc.threshold(_GARBAGE)
     retained = storage.Retained(machine.RTC())
-    return App(machine, retained, boot.examine(machine, retained))
+    record = boot.examine(machine, retained)
+    boot.tell(machine, record)
+    return App(machine, retained, record)
 
 
 def main():
     """Run the node until Ctrl-C; a failure of the application itself is recorded and ends in a reset."""
     app = _make()
     machine = app.machine
-    health.say("boot", firmware=health.VERSION, cause=app.boot.cause, reason=app.boot.reason)
-    if app.boot.safe_mode:
-        action = "wait 5 min for a technician, then try again"
-        health.say("safe_mode", unhealthy_boots=app.boot.unhealthy, action=action)
-        machine.WDT(timeout=600000).feed()
-        time.sleep(300)
     try:
         asyncio.run(app.run())
         if app.calibrating:

@@ -1,7 +1,5 @@
 """Configuration and profile of this node: loaded, judged as a whole, applied atomically or refused with a reason."""
 
-import json
-
 from gridnode import documents, schema
 
 VERSION = 1
@@ -101,7 +99,8 @@ class Config:
             for key in patch:
                 if not properties.get(key, {}).get("x-remote"):
                     raise ConfigError("%s cannot be changed from the cloud" % key)
-            document = _merge(json.loads(json.dumps(self.document)), patch)
+            properties = None  # it is large, and comes again
+            document = _merge(self.document, patch)
             check_node(document, self._row_s)
             if document != self.document:
                 documents.save(documents.NODE, document)
@@ -112,12 +111,13 @@ class Config:
 
 
 def _merge(base, patch):
+    merged = dict(base)
     for key in patch:
         value = patch[key]
         if value is None:
-            base.pop(key, None)
+            merged.pop(key, None)
         elif isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+            merged[key] = _merge(base[key], value)
         else:
-            base[key] = value
-    return base
+            merged[key] = value
+    return merged

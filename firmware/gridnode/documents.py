@@ -7,6 +7,7 @@ keep the old generation, rename.
 
 import json
 import os
+from micropython import const
 
 from gridnode.storage import StorageError, crc, exists, promote, remove, write
 
@@ -14,8 +15,8 @@ NODE = "/config/node.json"
 PROFILE = "/config/profile.json"
 CALIBRATION = "/config/calibration.json"
 
-_JOURNAL = "/config/install.json"
-_CRC_KEY = b',"crc32":"'
+_JOURNAL = const("/config/install.json")
+_CRC_KEY = const(b',"crc32":"')
 
 
 def make_dirs():

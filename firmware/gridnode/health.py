@@ -2,13 +2,9 @@
 
 import gc
 import json
-import sys
 from micropython import const
 
-from gridnode import storage
-
 VERSION = "0.1.0"
-CRASH = "/log/crash.json"
 RECORD = 0  # of storage.Retained
 
 _SAFE_AFTER = const(3)  # unhealthy boots in a row
@@ -47,17 +43,9 @@ def announce(retained, unhealthy, reason):
 
 def record_crash(error, timestamp):
     """Keep the traceback of a failure in flash."""
-    import io
+    from gridnode.opening import crash
 
-    from gridnode import documents
-
-    text = io.StringIO()
-    sys.print_exception(error, text)
-    try:
-        trace = text.getvalue()[-800:]
-        documents.save(CRASH, {"version": 1, "firmware": VERSION, "timestamp": timestamp, "trace": trace})
-    except (storage.StorageError, OSError):
-        pass
+    crash.record(error, timestamp)
 
 
 def describe(machine, boot, uptime_ms, rssi, buffered):

@@ -1,6 +1,6 @@
 """MQTT 3.1.1 session over a `Link` that never blocks.
 
-CONNECT is framed by umqtt.simple (see opening.mqtt). Everything after it is done here: `step`
+CONNECT is framed by umqtt.simple (see opening.hello). Everything after it is done here: `step`
 consumes exactly the packets that have arrived, publishes do not wait for their PUBACK, and a peer
 that does not answer is noticed.
 
@@ -18,7 +18,7 @@ from gridnode.fault import Fault
 
 IN_FLIGHT = const(4)
 MAX_MESSAGE = const(65536)  # an AWS shadow document with its metadata stays well below
-_RECEIVE = const(512)  # the receive buffer: all packets fit but a long PUBLISH, of which the head
+_RECEIVE = const(256)  # the receive buffer: all packets fit but a long PUBLISH, of which the head
 _READS = const(8)  # in one step, to leave time to others
 _RESERVE = const(64)  # of the send buffer, kept for acks and pings
 _TRIES = const(3)  # a publish is sent at most this often
@@ -98,9 +98,9 @@ class Session:
         self._reset()
         self.link.clear()
         if not self.opening or self.opening[0] != clean:
-            from gridnode.opening import mqtt
+            from gridnode.opening import hello
 
-            self.opening = clean, mqtt.connect_packet(self.client_id, self.keepalive, self.will, clean)
+            self.opening = clean, hello.packet(self.client_id, self.keepalive, self.will, clean)
         self.link.write(self.opening[1])
 
     def fail(self):
@@ -173,7 +173,7 @@ class Session:
         self._sub_at = self._out_at = time.ticks_ms()
         self.topics = topics
         self.subscribed = False
-        self.link.write(mqtt.subscribe_packet(self.sub, topics, qos))
+        self.link.lend(mqtt.subscribe_packet(self.sub, topics, qos))
 
     def _next_id(self):
         while True:

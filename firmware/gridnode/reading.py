@@ -7,6 +7,7 @@ reason in `quality`. Nothing here knows of any other room.
 
 import math
 from array import array
+from micropython import const
 
 STALE = "stale"
 SATURATED = "saturated"
@@ -31,13 +32,13 @@ PHASE = {
     "thd_current": "thd_i",
     "voltage_ll": "u",
 }
-_COUNTS = ("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah")
-_AUX = ("aux1", "aux2", "aux3", "aux4")
+_COUNTS = const(("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah"))
+_AUX = const(("aux1", "aux2", "aux3", "aux4"))
 ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX
 
 DERIVED = ("apparent_power", "power_factor")
-_RMS = ("voltage", "current", "voltage_ll", "neutral_current")
-_SUMMED = ("power", "reactive_power", "apparent_power", "harmonic_power")
+_RMS = const(("voltage", "current", "voltage_ll", "neutral_current"))
+_SUMMED = const(("power", "reactive_power", "apparent_power", "harmonic_power"))
 _NEWEST = ("phase_angle",) + _COUNTS
 
 

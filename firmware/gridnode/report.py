@@ -1,6 +1,7 @@
 """What the meters say in the shadow's `reported` object: field-standard names, sensible decimals, nothing unknown."""
 
 import math
+from micropython import const
 
 from gridnode.reading import ONCE, PHASE
 
@@ -18,7 +19,7 @@ _DECIMALS = {  # of what has not one
     "aux3": 4,
     "aux4": 4,
 }
-_SPECTRA = ("harmonics_voltage", "harmonics_current")
+_SPECTRA = const(("harmonics_voltage", "harmonics_current"))
 
 
 def meters(out, pipelines, timestamp):

@@ -6,8 +6,9 @@ keep the whole module alive.
 
 import gc
 import sys
+from micropython import const
 
-_PASSING = ("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas")
+_PASSING = const(("setup", "opening", "calibrating", "config", "documents", "schema", "_schemas"))
 
 
 def forget():
@@ -17,13 +18,16 @@ def forget():
 
 def drop(goes):
     """Drop the modules of which `goes(path below gridnode)` holds, umqtt too."""
-    for name in list(sys.modules):
-        path = name.split(".")
-        if path[0] == "umqtt":
-            del sys.modules[name]
-        elif path[0] == "gridnode" and len(path) > 1 and goes(path[1:]):
-            del sys.modules[name]
-            house = sys.modules.get(name[: -1 - len(path[-1])])
-            if hasattr(house, path[-1]):
-                delattr(house, path[-1])
     gc.collect()
+    for name in [name for name in sys.modules if _goes(name, goes)]:
+        del sys.modules[name]
+        house, _, room = name.rpartition(".")
+        house = sys.modules.get(house)
+        if hasattr(house, room):
+            delattr(house, room)
+    gc.collect()
+
+
+def _goes(name, goes):
+    path = name.split(".")
+    return path[0] == "umqtt" or (path[0] == "gridnode" and len(path) > 1 and goes(path[1:]))

@@ -10,12 +10,13 @@ import json
 import machine
 import os
 import sys
+from micropython import const
 
 from gridnode import config, documents, health, rooms, storage
 
 _JUDGED = (documents.NODE, documents.PROFILE, documents.CALIBRATION)
-_KEPT = ("service", "config", "documents", "storage", "health", "rooms")  # of the rooms, while the host works
-_WDT_MS = 600000
+_KEPT = const(("service", "config", "documents", "storage", "health", "rooms"))  # of the rooms, while the host works
+_WDT_MS = const(600000)
 _vacated = False
 
 

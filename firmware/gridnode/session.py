@@ -5,6 +5,7 @@ Any failure closes everything, is reported once as a fault, and is followed by a
 that grows to minutes and starts again from a second after a minute on line.
 """
 
+import gc
 import os
 import time
 from asyncio import create_task, sleep_ms
@@ -188,6 +189,7 @@ class Connection:
         """Be in a state, and say so."""
         if state != self.state:
             self.state = state
+            gc.collect()  # a stage loads rooms of its own, which want large pieces
             if self.on_state:
                 self.on_state(state)
 

@@ -22,17 +22,18 @@ from gridnode import rooms
 _DEPTH = const(12)  # AWS allows 8 levels
 _KEY = const(64)  # longest name that matters
 _PATCH = const(1024)  # bytes of one desired object
+_PIECE = const(64)  # bytes that are scanned at once: a copy finds a place in any heap
 
 
-_SELF = ""
+_SELF = const("")
 _HEAD = b'{"state":{"reported":{'
-_ANSWERS = (
+_ANSWERS = const((
     b"update/accepted",
     b"update/rejected",
     b"update/delta",
     b"get/accepted",
     b"get/rejected",
-)
+))
 
 
 class Scan:
@@ -149,10 +150,10 @@ class Scan:
 class Shadow:
     """One shadow. `handlers` maps a desired key to a function of the patch that answers (True,
     what to report) or (False, reason); a refusal is reported as `<key>_error`, and taken back with
-    the next success.
+    the next success. `place` is the bytearray that reports are written to.
     """
 
-    def __init__(self, thing, handlers=None, size=2048):
+    def __init__(self, thing, handlers=None, place=None):
         base = b"$aws/things/%s/shadow/" % thing.encode()
         self.update_topic = base + b"update"
         self.get_topic = base + b"get"
@@ -171,8 +172,8 @@ class Shadow:
         self.seen = 0  # version of the newest delta or document
         self._handled = {}  # desired key -> checksum of the patch that was handled last
         self._scan = None
-        self.size = size
-        self._text = memoryview(bytearray(size))  # of the last update
+        self._text = memoryview(place or bytearray(2048))  # of the last update
+        self.size = len(self._text)
         self._end = 0
         self._open = []  # of `held`, the objects that are being written
         self.reported = None
@@ -330,7 +331,8 @@ class Shadow:
             self._scan = self._listen(kind)
         if self._scan is None:
             return None
-        self._scan.feed(bytes(data))
+        for k in range(0, len(data), _PIECE):
+            self._scan.feed(bytes(data[k : k + _PIECE]))
         if offset + len(data) < total:
             return None
         scan = self._scan
@@ -344,7 +346,7 @@ class Shadow:
             return Scan(["version"] + ["state/" + name for name in self.handlers], 2)
         from gridnode.opening import shadow
 
-        return shadow.scan(kind, self.handlers)
+        return shadow.scan(self, kind)
 
     def _answer(self, kind, scan):
         if kind == b"update/accepted":
@@ -384,7 +386,11 @@ class Shadow:
             ok = False
             value = "longer than %d bytes" % _PATCH
             if text:
-                ok, value = self.handlers[key](json.loads(text))
+                try:
+                    ok, value = self.handlers[key](json.loads(text))
+                except MemoryError:
+                    value = "no room for it in memory"
+                    rooms.forget()
             if ok:
                 self.set(key, value)
             self.set(key + "_error", None if ok else value)

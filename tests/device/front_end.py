@@ -11,6 +11,7 @@ import random
 
 from gridnode import reading as r
 from gridnode.calibrating import Refused, procedure
+from gridnode.calibration import Correction
 from gridnode.setup import calibration, judge
 
 NAMES = ("voltage", "current", "power", "reactive_power", "frequency")
@@ -91,7 +92,8 @@ class FakeMeter:
         self.problem = ""
 
     def start(self, correction):
-        self.correction = correction
+        c = correction  # its owner takes back what is applied
+        self.correction = Correction(c.adc_table, c.voltage, c.current, c.power, c.noise)
         return self.applies
 
     def block(self):

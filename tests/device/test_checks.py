@@ -8,6 +8,7 @@ import math
 
 from gridnode import reading as r
 from gridnode.calibrating import checks, field
+from gridnode.calibrating.evidence import Evidence
 from gridnode.setup import calibration, judge
 from gridnode.trim import Phase, Trim
 
@@ -434,7 +435,7 @@ class Meter:
 def taken(panel, count=20, flags=(), spoil=None, meter=None, trim=None, often=2):
     """Evidence of so many readings; flags: of `often` of three of them."""
     meter = meter or Meter(len(panel.lags))
-    evidence = checks.Evidence(meter, panel.profile["meters"][0], panel.profile, trim)
+    evidence = Evidence(meter, panel.profile["meters"][0], panel.profile, trim)
     for n in range(count):
         x = r.Reading("main", meter.phases)
         for k, values in zip(x.each(), panel.means()):

@@ -13,6 +13,11 @@ class Range:
     grade: 0 inside, 0.5 just outside, 1 from a tenth of the limit beyond it.
     """
 
+    alarm = False
+    kind = value = None
+    grade = 0.0
+    _ms = 0
+
     def __init__(self, signal, phase, name, limit):
         self.signal = signal
         self.phase = phase
@@ -21,11 +26,6 @@ class Range:
         self.high = limit.get("high")
         self.hysteresis = limit.get("hysteresis", 0)
         self.priority = limit.get("priority", 3)
-        self.alarm = False
-        self.kind = None
-        self.grade = 0.0
-        self.value = None
-        self._ms = 0
 
     def judge(self, reading):
         """Take one value; returns True when the alarm is raised or cleared. A missing value changes nothing."""

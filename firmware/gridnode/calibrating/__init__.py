@@ -6,8 +6,9 @@ both drive the same `procedure`.
 
 import gc
 import math
+from micropython import const
 
-_GARBAGE = 8192
+_GARBAGE = const(8192)
 
 
 def load():

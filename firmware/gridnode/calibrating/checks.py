@@ -4,68 +4,27 @@ Rules over the means of some readings. A load takes power (unless the place may 
 lags the voltage by an angle that loads have; a clamp on another phase is off by 120 degrees, a reversed one by 180.
 """
 
+from micropython import const
+
 from gridnode.calibrating import angle_of, turn
 
 CHECKS = ("ct_reversed", "ct_wrong_phase", "vt_ratio", "ct_ratio", "dead_input", "zero_drift", "sequence")
 
-_READINGS = 20
 # Degrees that loads may have, and those that most have: less than 60 apart, so that any two wirings differ by them.
-_LAG = (-50.0, 75.0)
-_LIKELY = (-21.0, 38.0)
-_CARRIES = 0.02  # of the rated current: enough for an angle
-_ACTIVE = 0.8  # share of the apparent power, where a meter tells no reactive power
-_OTHERS = 0.05  # of it in the other phases: one without any is dead
-_DEAD = 0.001  # of it
-_RATIOS = ((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half"))
-_VOLTS = 0.25  # off nominal that no supply has for long
-_AMPERES = 1.5  # of the rated current, for all the time
-_IDLE = 0.002  # of the rated current: without load
-_ZERO = 0.0015  # of the rated apparent power that is read then
-_BEYOND = 1.5  # times what that current carries
-_BIAS_MV = 80.0
+_LAG = const((-50.0, 75.0))
+_LIKELY = const((-21.0, 38.0))
+_CARRIES = const(0.02)  # of the rated current: enough for an angle
+_ACTIVE = const(0.8)  # share of the apparent power, where a meter tells no reactive power
+_OTHERS = const(0.05)  # of it in the other phases: one without any is dead
+_DEAD = const(0.001)  # of it
+_RATIOS = const(((1.732, "the voltage between phases"), (0.577, "the other connection"), (2.0, "twice"), (0.5, "half")))
+_VOLTS = const(0.25)  # off nominal that no supply has for long
+_AMPERES = const(1.5)  # of the rated current, for all the time
+_IDLE = const(0.002)  # of the rated current: without load
+_ZERO = const(0.0015)  # of the rated apparent power that is read then
+_BEYOND = const(1.5)  # times what that current carries
+_BIAS_MV = const(80.0)
 _ORDERS = {2: ((0, 1), (1, 0)), 3: ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))}
-
-
-class Evidence:
-    """Means of readings of one meter; `full` when there are enough.
-
-    spec, profile: as installed, or what `setup.papers` keeps of them. trim: of the meter's Correction.
-    """
-
-    def __init__(self, meter, spec, profile, trim=None):
-        self.meter = meter
-        self.full = False
-        self._spec = spec
-        self._profile = profile
-        self._count = 0
-        self._wrong_way = 0
-        self._sums = [{} for _ in meter.reading.at]
-        self._turned = [bool(one and one.reversed) for one in trim.phases] if trim else ()
-
-    def add(self, reading):
-        """Take one corrected reading; one that has no value does not count."""
-        if self.full or reading.quality:
-            return
-        self._count += 1
-        self._wrong_way += "sequence" in reading.flags
-        for k, values in enumerate(reading.at):
-            sums = self._sums[k]
-            for name in ("voltage", "current", "power", "reactive_power"):
-                if values.get(name) is not None:
-                    sums[name] = sums.get(name, 0.0) + values[name]
-        self.full = self._count >= _READINGS
-
-    def suggestions(self):
-        """What is most likely wrong: [{check, meter, phase, evidence, command or None}]."""
-        means = []
-        for k in self.meter.reading.each():
-            means.append({name: x / max(1, self._count) for name, x in self._sums[k].items()})
-        found = examine(means, self._spec, self._profile, self._wrong_way > self._count // 2, self._turned)
-        if getattr(self.meter, "orders", 0):
-            found += _bias(self.meter, self._spec)
-        for one in found:
-            one["meter"] = self.meter.id
-        return found
 
 
 def examine(means, spec, profile, wrong_way=False, turned=()):
@@ -200,10 +159,11 @@ def _fits(lags, order, mask, limits):
     return True
 
 
-def _bias(meter, spec):
-    from gridnode.setup import ct
+def bias(meter, spec):
+    """Suggestions for the converter of a CT meter."""
+    from gridnode.calibrating import front_end
 
-    _, level = ct.converter(meter)
+    _, level = front_end.in_force(meter)
     design = spec["voltage"][0].get("bias_mv", 1650)
     if abs(level - design) < _BIAS_MV:
         return []

@@ -8,12 +8,13 @@ the application, which tells the outcome. What a power cut interrupts is told as
 import json
 import machine
 import os
+from micropython import const
 
 from gridnode import clock, documents, health, rooms, storage
 from gridnode.calibrating import Refused, load
 
-_REASON = 160
-_WDT_MS = 600000
+_REASON = const(160)
+_WDT_MS = const(600000)
 
 
 def catch_up():

@@ -5,17 +5,18 @@ multiplied, an angle added. `Target` holds one phase: what was measured, what is
 """
 
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, angle_of, turn, unmet
 from gridnode.trim import curve_at
 
-_GAINS = (0.5, 2.0)
-_POWER_GAINS = (0.8, 1.25)
-_LEAD = 15.0  # degrees
-_PPM = 2000.0
-_POINTS = 8  # of a curve
-_SAME = 1.1  # ratio of two currents that are the same point
-_TOLD = ("voltage", "current", "power", "reactive_power", "phase_deg")
+_GAINS = const((0.5, 2.0))
+_POWER_GAINS = const((0.8, 1.25))
+_LEAD = const(15.0)  # degrees
+_PPM = const(2000.0)
+_POINTS = const(8)  # of a curve
+_SAME = const(1.1)  # ratio of two currents that are the same point
+_TOLD = const(("voltage", "current", "power", "reactive_power", "phase_deg"))
 
 
 def wanted_angle(reference):

@@ -6,12 +6,13 @@ the meter finds is a c_h; a part across it cannot come from a converter and tell
 """
 
 import math
+from micropython import const
 
-from gridnode.calibrating import Refused, converter, procedure, unmet
+from gridnode.calibrating import Refused, converter, front_end, procedure, unmet
 from gridnode.calibrating.windows import Windows
 
-_STEP = 32  # counts between two entries of the table
-_ENTRIES = 129
+_STEP = const(32)  # counts between two entries of the table
+_ENTRIES = const(129)
 
 
 class Harmonics:
@@ -89,9 +90,7 @@ class _Listening(Windows):
 
     def add(self, reading):
         """Take one reading, and what the converter's bins still hold of it."""
-        from gridnode.setup import ct
-
-        phasors = ct.phasors(self.meter)
+        phasors = front_end.phasors(self.meter)
         if phasors and not reading.quality:
             self.harmonics.add(phasors)
         super().add(reading)

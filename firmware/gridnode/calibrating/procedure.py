@@ -6,6 +6,7 @@ feeds `proof` with readings of it, and asks `prove` for the records. Each raises
 
 import json
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, angle_of, conditions, turn, unmet
 from gridnode.calibrating.windows import Windows
@@ -22,7 +23,7 @@ _MEASURES = {
 }
 
 
-_PARTS = ("gain", "phase", "offset", "power", "noise")
+_PARTS = const(("gain", "phase", "offset", "power", "noise"))
 
 
 def applied_by(meter, correction):
@@ -101,9 +102,9 @@ class Procedure:
     def examine(self):
         """Judge the windows by what needs no reference; returns the Observation."""
         if getattr(self.meter, "orders", 0):
-            from gridnode.setup import ct
+            from gridnode.calibrating import front_end
 
-            self.converter = ct.converter(self.meter)  # what the new values hold for
+            self.converter = front_end.in_force(self.meter)  # what the new values hold for
         self.meter = None  # it may be let go
         self.seen = self.windows.result()
         self.windows.forget()

@@ -1,12 +1,14 @@
 """The orders that only the host gives: begin a session, observe, undo a step, show what there is. See steps.handle."""
 
+from micropython import const
+
 from gridnode import health
 from gridnode.calibrating import drafts, procedure, steps
 from gridnode.calibrating.station import Station, profile
 
 _CLASS = {"voltage": 0.5, "current": 0.5, "power": 1.0}
-_POINTS = (5, 10, 20, 50, 100)
-_AT_ONCE = 4  # records in an answer
+_POINTS = const((5, 10, 20, 50, 100))
+_AT_ONCE = const(4)  # records in an answer
 
 
 def _begin(request):

@@ -3,13 +3,14 @@
 import asyncio
 import machine
 import time
+from micropython import const
 
 from gridnode import documents, energy, storage
 from gridnode.calibrating import Refused
 from gridnode.setup import calibration, drivers
 
-_WDT_MS = 600000
-_THERMOMETER_MS = 10000  # between two looks at a thermometer of its own
+_WDT_MS = const(600000)
+_THERMOMETER_MS = const(10000)  # between two looks at a thermometer of its own
 
 
 def profile():

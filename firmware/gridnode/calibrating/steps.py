@@ -6,14 +6,15 @@ the rest has no room beside it. Only commit, restore and set put anything in for
 """
 
 import machine
+from micropython import const
 
 from gridnode import rooms
 from gridnode.calibrating import Refused, drafts, procedure
 from gridnode.calibrating.station import Station, profile
 
-_ANEW = ("meters", "schema", "_schemas")
-_PASSING = ("store", "field", "serial")
-_STAYS = ("setup", "calibration", "drivers")  # of the setup, since the station knows them
+_ANEW = const(("meters", "schema", "_schemas"))
+_PASSING = const(("store", "field", "serial"))
+_STAYS = const(("setup", "calibration", "drivers"))  # of the setup, since the station knows them
 
 
 class _Session:
@@ -215,7 +216,7 @@ def restore(request):
 
 def check(request):
     """What the self-checks find at every meter that measures power."""
-    from gridnode.calibrating import checks
+    from gridnode.calibrating.evidence import Evidence
 
     forget()
     document = shelf().current()
@@ -224,7 +225,7 @@ def check(request):
         station = Station(document, spec["id"])
         if "power" not in station.meter.names:
             continue
-        evidence = checks.Evidence(station.meter, station.spec, station.profile, station.correction.trim)
+        evidence = Evidence(station.meter, station.spec, station.profile, station.correction.trim)
         station.run(evidence)
         found += evidence.suggestions()
     return {"suggestions": found}
@@ -232,11 +233,12 @@ def check(request):
 
 def put(request):
     """Carry out a field command."""
-    from gridnode.calibrating import field
-
     forget()
     take_names(request)
     document = shelf().current()
+    _unload()
+    from gridnode.calibrating import field
+
     record = field.offline(document, profile(), request)
     field = None
     _unload()

@@ -8,6 +8,7 @@ values tells how many there are and the CRC-32 of their file, `former` the gener
 
 import json
 from binascii import hexlify
+from micropython import const
 
 from gridnode import documents, storage
 from gridnode.calibrating import Refused, drafts
@@ -15,9 +16,9 @@ from gridnode.setup import judge
 
 FACTORY = "/config/calibration-factory"
 
-_GENERATION = "/config/calibration-g"
-_KEPT = 5  # generations
-_RECORDS = 64
+_GENERATION = const("/config/calibration-g")
+_KEPT = const(5)  # generations
+_RECORDS = const(64)
 
 
 class Store:

@@ -4,17 +4,17 @@ Every second level in their order makes the table; the levels between them prove
 """
 
 import math
+from micropython import const
 
-from gridnode.calibrating import Refused, converter, unmet
-from gridnode.setup import ct
+from gridnode.calibrating import Refused, converter, front_end, unmet
 from gridnode.trim import curve_at
 
-_READS = 500  # in each quarter of a measurement
-_STILL = 3.0  # counts between the quarters
-_FAR = 0.15, 50.0  # share and mV that a level may be off what the table in force makes of it
-_ENDS = 8, 4080  # counts; nearer to them noise is cut off
-_LEVELS = 9
-_EQUAL = 0.03  # %: noise makes no table worse
+_READS = const(500)  # in each quarter of a measurement
+_STILL = const(3.0)  # counts between the quarters
+_FAR = const((0.15, 50.0))  # share and mV that a level may be off what the table in force makes of it
+_ENDS = const((8, 4080))  # counts; nearer to them noise is cut off
+_LEVELS = const(9)
+_EQUAL = const(0.03)  # %: noise makes no table worse
 
 
 class Sweep:
@@ -27,7 +27,7 @@ class Sweep:
 
     def __init__(self, meter):
         self.name = meter.id
-        self._old = ct.converter(meter)[0]  # uV at every 32nd count
+        self._old = front_end.in_force(meter)[0]  # uV at every 32nd count
         self._new = None
         self._levels = []  # [mV, mean count]
 
@@ -35,7 +35,7 @@ class Sweep:
         """Measure while the pin is at `mv`; returns {"count", "level_mv" by the table in force, "levels"}."""
         if isinstance(mv, bool) or not isinstance(mv, (int, float)):
             raise Refused("invalid", "a level is a number of mV, not %s" % mv)
-        read = ct.reader(meter)
+        read = front_end.reader(meter)
         quarters = []
         for _ in range(4):
             total = 0

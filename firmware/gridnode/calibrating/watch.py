@@ -2,14 +2,15 @@
 
 import asyncio
 import time
+from micropython import const
 
-from gridnode.calibrating import checks
+from gridnode.calibrating.evidence import Evidence
 
-_PATIENCE_MS = 30000
-_TELL = 2  # looks in a row
-_APPLY = 3
-_EVIDENCE = 120
-_TOLD = 3  # suggestions in a report
+_PATIENCE_MS = const(30000)
+_TELL = const(2)  # looks in a row
+_APPLY = const(3)
+_EVIDENCE = const(120)
+_TOLD = const(3)  # suggestions in a report
 
 
 async def look(app):
@@ -24,7 +25,7 @@ async def look(app):
             "calibration": {"load_only": load_only},
         }
         spec = {"voltage": [{"bias_mv": bias}] * voltages}
-        evidence = checks.Evidence(pipeline.meter, spec, profile, pipeline.correction.trim)
+        evidence = Evidence(pipeline.meter, spec, profile, pipeline.correction.trim)
         pipeline.observer = evidence
         began = time.ticks_ms()
         while not evidence.full and time.ticks_diff(time.ticks_ms(), began) < _PATIENCE_MS:

@@ -2,17 +2,18 @@
 
 import gc
 import math
+from micropython import const
 
 from gridnode.calibrating import Refused, unmet
 from gridnode.reading import Window
 
 # What decides whether a window is an outlier, and how it is compared.
-_STEADY = ("voltage", "current", "power")
+_STEADY = const(("voltage", "current", "power"))
 # What is kept of a window.
 _NAMES = _STEADY + ("reactive_power", "frequency", "temperature", "thd_current")
-_OUTLIER = 5.0  # standard deviations, by the median of the deviations
-_CLEAR = 0.4  # of the limit of the spread: less is no outlier
-_MOVED = 5.0  # times that limit: no outlier but a load that was switched
+_OUTLIER = const(5.0)  # standard deviations, by the median of the deviations
+_CLEAR = const(0.4)  # of the limit of the spread: less is no outlier
+_MOVED = const(5.0)  # times that limit: no outlier but a load that was switched
 
 
 def median(values):

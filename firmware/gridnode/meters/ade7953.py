@@ -35,7 +35,7 @@ _OTHER = const(-1)  # the chip's last communication was another one
 
 _OVER_CURRENT = const(0x002000)
 _LOST = const(0x300000)  # reset, checksum of the configuration changed
-_VOLTAGE_FLAGS = ((0x010000, "over_voltage"), (0x080000, "sag"))
+_VOLTAGE_FLAGS = const(((0x010000, "over_voltage"), (0x080000, "sag")))
 _NO_LOAD = const(0x010000)  # of ACCMODE, channel A; that of B stands three bits higher
 
 _PERIOD_HZ = const(223750)

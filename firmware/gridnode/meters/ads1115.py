@@ -25,16 +25,16 @@ _RATE_128 = const(0x0080)
 _RATE_860 = const(0x00E0)
 
 _MUX = {"0-1": 0, "0-3": 1, "1-3": 2, "2-3": 3, 0: 4, 1: 5, 2: 6, 3: 7}
-_GAINS = (6.144, 4.096, 2.048, 1.024, 0.512, 0.256)
+_GAINS = const((6.144, 4.096, 2.048, 1.024, 0.512, 0.256))
 
 _SAMPLES = const(92)
 _PACE_US = const(2170)
 _READY_US = const(1310)  # a conversion when the chip's clock is 10 % slow, and its awakening
 _LATE_US = const(1000)  # more between two samples than meant spoils the burst
 _BURSTS = const(2)
-_SLOPE = 1.177e-7  # s^2: 1/12 of the conversion's square, and 4 % since the slope is taken from differences
-_HARMONIC = 1.015  # correction of a THD of 50 %
-_FLOOR = 4.0  # counts squared: twice the converter's noise
+_SLOPE = const(1.177e-7)  # s^2: 1/12 of the conversion's square, and 4 % since the slope is taken from differences
+_HARMONIC = const(1.015)  # correction of a THD of 50 %
+_FLOOR = const(4.0)  # counts squared: twice the converter's noise
 
 
 def config(channel, gain_v, rate=_RATE_128):

@@ -34,10 +34,10 @@ _FREQUENCY = const(0xF8)
 _ANGLE = const(0xF9)
 _TEMPERATURE = const(0xFC)
 # What the note sets up for the temperature.
-_SENSOR = ((0x2FF, 0x55AA), (0x216, 0x5183), (0x219, 0x01C1), (0x2FF, 0))
+_SENSOR = const(((0x2FF, 0x55AA), (0x216, 0x5183), (0x219, 0x01C1), (0x2FF, 0)))
 
 # Status bit of phase A, those of B and C lie below it, and what it says.
-_FLAGS = (((15, "over_current_i"), (12, "over_voltage_v")), ((14, "sag_v"), (10, "phase_loss_v")))
+_FLAGS = const((((15, "over_current_i"), (12, "over_voltage_v")), ((14, "sag_v"), (10, "phase_loss_v"))))
 _SEQUENCE = const(0x0200)
 
 _POWER_ON_MS = const(40)

@@ -39,7 +39,7 @@ _P = const(14)
 _CYCLE = const(3)
 ENDLESS = const(0x1000000)  # longer than any cycle
 
-_TYPICAL = (191200, 16140, 5364000)  # of a chip without coefficients of its own (Tasmota)
+_TYPICAL = const((191200, 16140, 5364000))  # of a chip without coefficients of its own (Tasmota)
 
 _FLAGS = ((_NO_LOAD, "no_load"), (_NO_VOLTAGE, "no_voltage"), (_BAD_MEMORY, "uncalibrated"))
 

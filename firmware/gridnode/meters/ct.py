@@ -19,7 +19,7 @@ except (ImportError, ValueError):  # no native loader, or code for another core
 
 # Orders and bits of the number of bins per channel, for two channels and for three to six. More channels mean fewer
 # sets per cycle. The kernel tells what an order suffers; the time of a set does not depend on it.
-_SHARES = ((15, 7), (7, 6))
+_SHARES = const(((15, 7), (7, 6)))
 
 # Words of a channel's sums in the kernel's results.
 _SQUARE = const(1)
@@ -29,15 +29,15 @@ _SATURATED = const(7)
 
 _RECORD = const(2)  # words of a half cycle before its squares
 
-_DEADBAND = 4.0  # standard deviations of the noise of a mean square below which a current is no load
-_DISTORTION = 400.0  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
+_DEADBAND = const(4.0)  # standard deviations of the noise of a mean square below which a current is no load
+_DISTORTION = const(400.0)  # of them in a fundamental that may have a THD: below, noise alone would show as 5 %
 _SLOWLY = const(8)  # blocks in which the bias is followed: a cut cycle has a mean of its own
 _TURN_MS = const(2)
 _TICKS = const(0x3FFFFFFF)  # the kernel's, whatever the period of the platform's
-_WEAK = 400.0  # of the mean square of noise: a signal that it matters to
+_WEAK = const(400.0)  # of the mean square of noise: a signal that it matters to
 _ROUGH = const(7)  # orders that are strong enough to look like noise
 _STALL_US = const(200)  # a set that comes so much later spoils its cycle
-_SQUARES = 512.0  # of a peak in 1/256 mV, in the mean square in (1/16 mV)^2
+_SQUARES = const(512.0)  # of a peak in 1/256 mV, in the mean square in (1/16 mV)^2
 
 
 def covariance(low, high, a, b, n):

@@ -10,15 +10,15 @@ from gridnode import reading as r
 from gridnode.meters.polled import BusError, Polled, Unusable
 
 _FAMILY = const(0x28)
-_MATCH_ROM = b"\x55"
-_CONVERT = b"\x44"
-_READ_SCRATCHPAD = b"\xbe"
-_READ_SUPPLY = b"\xb4"
+_MATCH_ROM = const(b"\x55")
+_CONVERT = const(b"\x44")
+_READ_SCRATCHPAD = const(b"\xbe")
+_READ_SUPPLY = const(b"\xb4")
 
 _CONVERT_MS = const(752)  # of 12 bits, 750 at most; a sleep may end up to 1 ms early
 # Alarm limits of +127 and -128 degC mean nothing here: a sensor that has lost its supply has forgotten them, and shows
 # the 85 degC that it starts with.
-_MARK = b"\x7f\x80"
+_MARK = const(b"\x7f\x80")
 _SETUP = b"\x4e" + _MARK + b"\x7f"  # write the scratchpad; 12 bits
 
 

@@ -12,8 +12,8 @@ from gridnode.meters.counter import Counter
 from gridnode.meters.polled import BusError, Unusable
 
 KINDS = "fIiHh"  # letters of struct: float32, u32, s32, u16, s16
-_FORMATS = (">f", ">I", ">i", ">H", ">h")
-_UNSIGNED = (1, 3)
+_FORMATS = const((">f", ">I", ">i", ">H", ">h"))
+_UNSIGNED = const((1, 3))
 BY_SETTING = const(0x80)  # of a kind: the unit is what the meter's setting says
 ENERGY = const(0xFE)  # of a name: imported energy; the next one is exported
 _NO_NUMBER = const(255)  # exponent of a float32 that is infinite or none

@@ -25,11 +25,11 @@ _PATIENCE = const(10)  # silences that are waited for on a line that never falls
 _REST_MS = const(1000)  # a meter that did not answer is left alone for so long, doubled each time
 _LONGEST_REST_MS = const(8000)
 
-_NIBBLES = (
+_NIBBLES = const((
     0x0000, 0xCC01, 0xD801, 0x1400, 0xF001, 0x3C00, 0x2800, 0xE401,
     0xA001, 0x6C00, 0x7800, 0xB401, 0x5000, 0x9C01, 0x8801, 0x4400,
-)  # fmt: skip
-_CODES = ("", "illegal function", "illegal address", "illegal value", "device failure")
+))  # fmt: skip
+_CODES = const(("", "illegal function", "illegal address", "illegal value", "device failure"))
 
 
 class Refused(BusError):

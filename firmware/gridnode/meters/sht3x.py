@@ -9,10 +9,10 @@ from micropython import const
 from gridnode import reading as r
 from gridnode.meters.polled import BusError, Polled, Unusable
 
-_MEASURE = b"\x24\x00"  # once, high repeatability, the clock is not stretched
-_RESET = b"\x30\xa2"
-_STATUS = b"\xf3\x2d"
-_CLEAR_STATUS = b"\x30\x41"
+_MEASURE = const(b"\x24\x00")  # once, high repeatability, the clock is not stretched
+_RESET = const(b"\x30\xa2")
+_STATUS = const(b"\xf3\x2d")
+_CLEAR_STATUS = const(b"\x30\x41")
 
 # A sleep of n ms may end a little more than n - 1 ms later.
 _MEASURE_MS = const(20)  # 15.5 at most

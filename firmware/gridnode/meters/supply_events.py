@@ -20,7 +20,7 @@ _TICKS = const(0x3FFFFFFF)
 _LONG_US = const(60000000)
 _LONG_INTERRUPTION_US = const(180000000)
 _RECORD = const(2)  # words of a record before its squares: ticks of the end, duration in us
-_ABOUT = 3  # % of the nominal voltage
+_ABOUT = const(3)  # % of the nominal voltage
 
 
 class _Excursion:

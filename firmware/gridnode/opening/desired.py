@@ -16,8 +16,10 @@ def take(app, patch):
     settings = config.Config(config.load(documents.NODE, config.check_node)[0], app.row_s)
     reason = settings.apply(patch)
     if reason:
+        app.tell("config", accepted=False, reason=reason)
         return False, reason
     remote = configure(app, settings)
     ntp = remote["clock"]
     app.connection.sntp.change(ntp["server"], ntp["port"], ntp["resync_s"])
+    app.tell("config", accepted=True)
     return True, remote

@@ -12,13 +12,13 @@ _EPIPE = const(32)  # same number in Linux and newlib; MicroPython has no name f
 
 # What Mbed TLS says of a certificate (x509_crt.c, X509_CRT_ERROR_INFO_LIST). Several lines may
 # come at once: with an unset clock everything else is in doubt, so that one goes first.
-_VERIFY = (
+_VERIFY = const((
     ("in the future", "tls_not_yet_valid"),
     ("expired", "tls_expired"),
     ("correctly signed", "tls_ca"),
     ("does not match", "tls_hostname"),
     ("", "tls"),
-)
+))
 
 
 def _link(code, message):

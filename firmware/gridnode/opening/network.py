@@ -13,8 +13,8 @@ _STEP_MS = const(100)
 
 # Reasons that WLAN.status() passes on (ESP-IDF, wifi_err_reason_t). A wrong WPA2 key shows as a
 # 4-way handshake that fails or is not finished.
-_NO_AP = (201, 210, 211, 212)
-_KEY = (15, 202, 204, 205)
+_NO_AP = const((201, 210, 211, 212))
+_KEY = const((15, 202, 204, 205))
 
 
 def _network(code, message):

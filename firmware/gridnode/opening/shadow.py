@@ -8,15 +8,16 @@ _LEVELS = const(12)
 
 
 class Document(Scan):
-    """Collects the names of state/reported in `names` too: nested dicts, 0 for a leaf."""
+    """Collects the names of state/reported in `names` too: nested dicts, 0 for a leaf; not what `held` has already."""
 
-    def __init__(self, wants):
+    def __init__(self, wants, held):
         super().__init__(wants, _LEVELS)
         self.names = {}
+        self._held = held
 
     def named(self, path):
         super().named(path)
-        if path[:2] == ["state", "reported"] and len(path) > 2:
+        if path[:2] == ["state", "reported"] and len(path) > 2 and path[2] not in self._held:
             held = self.names
             for name in path[2:-1]:
                 if not isinstance(held.get(name), dict):
@@ -25,10 +26,10 @@ class Document(Scan):
             held.setdefault(path[-1], 0)
 
 
-def scan(kind, handlers):
+def scan(shadow, kind):
     """Scan for a message of that kind."""
     if kind == b"get/accepted":
-        return Document(["version"] + ["state/delta/" + name for name in handlers])
+        return Document(["version"] + ["state/delta/" + name for name in shadow.handlers], shadow.held)
     return Scan(("code", "message", "clientToken"), 1)
 
 

@@ -13,7 +13,7 @@ from gridnode.fault import Fault
 _STEP_LIMIT_MS = const(3600000)  # no larger step on one answer's word once the clock is set
 _AGREE_MS = const(5000)
 _RETRY_MS = const(60000)
-_NTP_1900 = 2208988800  # s from 1900-01-01 to 1970-01-01
+_NTP_1900 = const(2208988800)  # s from 1900-01-01 to 1970-01-01
 
 
 def _clock(code, message):

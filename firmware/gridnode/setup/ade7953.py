@@ -16,14 +16,14 @@ _AIRMSOS = const(0x286)
 _AWATTOS = const(0x289)  # then AVAROS
 _CHANNEL_B = const(12)  # registers between those of A and B
 
-_FULL_MV = 353.55339  # rms of the sine of 500 mV that fills a converter
-_FULL_RMS = 9032007
-_FULL_PEAK = 6500000  # of the converter, varies from part to part
-_FULL_POWER = 4862401
-_FULL_RATE = 206900  # counts of energy a second
+_FULL_MV = const(353.55339)  # rms of the sine of 500 mV that fills a converter
+_FULL_RMS = const(9032007)
+_FULL_PEAK = const(6500000)  # of the converter, varies from part to part
+_FULL_POWER = const(4862401)
+_FULL_RATE = const(206900)  # counts of energy a second
 _UNITY = const(0x400000)
 _MOST = const(0x7FFFFF)  # of an offset register
-_STEP_DEG = 0.025  # of the phase registers, at 60 Hz
+_STEP_DEG = const(0.025)  # of the phase registers, at 60 Hz
 
 
 def gain(ratio):

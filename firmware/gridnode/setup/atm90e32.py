@@ -24,8 +24,8 @@ _POFFSET_F = const(0x51)
 _UGAIN_A = const(0x61)
 _IGAIN_A = const(0x62)
 
-_STEP_DEG = 0.011  # of the phase registers, at 60 Hz
-_POWER_LSB = 0.00032  # W, var
+_STEP_DEG = const(0.011)  # of the phase registers, at 60 Hz
+_POWER_LSB = const(0.00032)  # W, var
 
 
 def threshold(value_lsb, gain):

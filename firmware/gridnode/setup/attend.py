@@ -3,12 +3,13 @@
 import asyncio
 import machine
 import time
+from micropython import const
 
 from gridnode.calibrating import Refused, field
 from gridnode.calibrating.station import Station, place, profile
 from gridnode.calibrating.store import Store
 
-_PATIENCE_MS = 6000  # for a meter that has not measured yet
+_PATIENCE_MS = const(6000)  # for a meter that has not measured yet
 
 
 def _station(name):

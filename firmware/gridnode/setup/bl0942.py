@@ -8,8 +8,8 @@ _FREQ_CYC = const(0x17)
 _GAIN_CR = const(0x1A)
 _MODE = const(0x19)
 
-_VREF = 1.218  # V
-_PEAK_TO_RMS = 0.70710678
+_VREF = const(1.218)  # V
+_PEAK_TO_RMS = const(0.70710678)
 _VOLTAGE_END = 100 * _PEAK_TO_RMS  # mV rms of a sine that fills the converter
 _CURRENT_END = 42 * _PEAK_TO_RMS
 

@@ -1,6 +1,7 @@
 """Why the node started, and whether it may run."""
 
 import machine
+import time
 
 from gridnode import health, storage
 
@@ -54,3 +55,13 @@ def examine(machine, retained):
     boot = health.Boot(retained, cause, reason, unhealthy)
     boot.announce("")
     return boot
+
+
+def tell(machine, boot):
+    """Say it on the console; after too many unhealthy boots, wait for a technician first."""
+    health.say("boot", firmware=health.VERSION, cause=boot.cause, reason=boot.reason)
+    if boot.safe_mode:
+        action = "wait 5 min for a technician, then try again"
+        health.say("safe_mode", unhealthy_boots=boot.unhealthy, action=action)
+        machine.WDT(timeout=600000).feed()
+        time.sleep(300)

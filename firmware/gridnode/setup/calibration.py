@@ -1,11 +1,12 @@
 """Reads /config/calibration.json; a unit without one runs on its design values."""
 
 from array import array
+from micropython import const
 
 from gridnode.calibration import Correction
 
 _FIRST = {}  # what a channel has that was never calibrated
-_EXCHANGES = ("ct", "atm90e32")  # front ends that can take their current inputs in any order
+_EXCHANGES = const(("ct", "atm90e32"))  # front ends that can take their current inputs in any order
 
 
 def install(profile, stored):
@@ -64,6 +65,9 @@ def put(meter, spec, stored=None, thermometer=None):
     c.applied = meter.start(c)
     entry = stored["meters"].get(spec["id"], _FIRST) if stored else _FIRST
     c.trim = _trim(meter, spec, entry, c, thermometer)
+    c.power = c.noise = ()  # in the meter or the trim
+    if "gain" in c.applied and "phase" in c.applied:
+        c.voltage = c.current = ()
     return c
 
 

@@ -2,15 +2,16 @@
 
 import math
 from array import array
+from micropython import const
 
 from gridnode.meters import ct
 
 w = ct.w
 
-_UNITS = 4096  # of the linearised counts in a mV
-_PAIRS = 200  # of a count and its mV: more than a cycle
-_SWING = 300  # counts
-_TYPICAL = 0.01  # off the typical slope
+_UNITS = const(4096)  # of the linearised counts in a mV
+_PAIRS = const(200)  # of a count and its mV: more than a cycle
+_SWING = const(300)  # counts
+_TYPICAL = const(0.01)  # off the typical slope
 
 
 def table(adc_uv, adc):
@@ -145,30 +146,3 @@ def spectrum(volts, amperes):
         i = amperes[k].squares if k < len(amperes) else None
         pairs.append((volts[min(k, len(volts) - 1)].squares, i))
     return [None] + pairs if len(pairs) > 1 else pairs
-
-
-def phasors(meter):
-    """Phasors of the orders 1, 2, .. of a meter's first voltage in its last block: [(re, im)], amplitudes in mV.
-
-    Empty where the block held no whole cycles of known phase.
-    """
-    _, good, free, _, _, _, _, binned = meter._results[:8]
-    out, v = meter._phasor, meter._volts[0]
-    if not (binned and good) or free:
-        return []
-    found = []
-    for k in range(meter.orders):
-        w.phasor(meter._bins, v.place, k + 1, meter._sine, out)
-        part = 8.0 * (binned * meter._weights[k] >> 14)
-        found.append((out[0] / part, out[1] / part))
-    return found
-
-
-def converter(meter):
-    """(table in uV, mean level in mV) that a meter's first voltage is measured with."""
-    return [x * 125 // 512 for x in meter._table], meter._parameters[meter._volts[0].words] / 4096
-
-
-def reader(meter):
-    """What gives a raw count of a meter's first voltage."""
-    return meter._calls[1]  # the one before it tells the time

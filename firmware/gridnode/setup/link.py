@@ -26,7 +26,7 @@ def furnish(app, known):
         clock.Sntp(ntp["server"], ntp["port"], ntp["resync_s"]),
         keepalive=mqtt["keepalive_s"],
         will=will(app),
-        size=256 + sum([len(name) for name in app.shadow.filters]),  # the SUBSCRIBE; reports are lent
+        size=128 + len(known["hello"]),  # what is longer is lent
     )
     app.connection = connection
     connection.session.opening = True, known["hello"]

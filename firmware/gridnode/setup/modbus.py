@@ -5,15 +5,16 @@ What stays of it are packed arrays and a few numbers.
 """
 
 from array import array
+from micropython import const
 
 from gridnode.meters.modbus import BY_SETTING, ENERGY, KINDS, words
 from gridnode.meters.rtu import ANY_UNIT
 
-_VERSION = 1
-_WAYS = ("energy_import", "energy_export")
+_VERSION = const(1)
+_WAYS = const(("energy_import", "energy_export"))
 _METERED = {"phase": 1, "total": 2}  # reading.PER_PHASE, reading.IN_TOTAL
-_OF_PHASES = ("voltage", "current", "power", "reactive_power", "apparent_power")
-_TELLING = ("voltage", "voltage_ll", "frequency")
+_OF_PHASES = const(("voltage", "current", "power", "reactive_power", "apparent_power"))
+_TELLING = const(("voltage", "voltage_ll", "frequency"))
 
 
 def unit(spec, profile):

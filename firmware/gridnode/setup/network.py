@@ -1,9 +1,11 @@
 """Makes the network interface that node.json asks for."""
 
+from micropython import const
+
 from gridnode import wifi
 from gridnode.fault import Fault
 
-_PINS = ("mdc", "mdio", "power", "reset", "ref_clk", "cs", "int")
+_PINS = const(("mdc", "mdio", "power", "reset", "ref_clk", "cs", "int"))
 
 
 def interface(config):

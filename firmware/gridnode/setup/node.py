@@ -4,13 +4,14 @@ What is unusable is said and left out: the node measures without a link, and lin
 """
 
 import gc
+from micropython import const
 
 from gridnode import rooms
 from gridnode.reading import DERIVED, PHASE
 
-_BASE_BYTES = 1280  # of a report: the node, its configuration, verdict and reasons, the last calibration
-_PLACE_BYTES = 3072  # kept while the heap is whole: later no piece of it is that large
-_HARMONIC_BYTES = 14  # per order of both spectra
+_BASE_BYTES = const(1280)  # of a report: the node, its configuration, verdict and reasons, the last calibration
+_PHASE_BYTES = const(512)  # that most meters need: kept while the heap is whole, later no piece of it is that large
+_HARMONIC_BYTES = const(14)  # per order of both spectra
 
 
 def furnish(app):
@@ -26,7 +27,7 @@ def furnish(app):
         known["context"] = link.context(app)
         link = None
         rooms.forget()
-    known["place"] = bytearray(_PLACE_BYTES)
+    known["place"] = bytearray(_BASE_BYTES + _PHASE_BYTES * known["phases"])
     _load(known["rooms"])
     if known["profile"]:
         from gridnode.setup import wiring
@@ -63,6 +64,9 @@ def _allot(app, known, meters):
         size += (80 + _HARMONIC_BYTES * getattr(meter, "orders", 0)) * entries  # 80: the energies
         for name in set(meter.names + DERIVED):
             size += (len(name) + 12) * (entries if name in PHASE else 1)
-    del known["place"]
-    gc.collect()
-    app.shadow = shadow.Shadow(known["thing"], {"config": app.desired, "calibrate": app.calibrate}, size)
+    place = known.pop("place")
+    if size > len(place):
+        place = None
+        gc.collect()
+        place = bytearray(size)
+    app.shadow = shadow.Shadow(known["thing"], {"config": app.desired, "calibrate": app.calibrate}, place)

@@ -24,6 +24,7 @@ def read(app):
         app.fault("config", "interval", problem, "report every %d s" % app.row_s)
     stored = _calibration(app, known, profile) if profile else None
     known["rooms"] = _permanent(profile, stored)
+    known["phases"] = profile["phases"] if profile else 0
     known["link"] = ["session", "wifi"] if document else []
     known["thing"] = document["thing"] if document else ""
     known["hello"] = _connect_packet(app, document) if document else None
@@ -77,9 +78,9 @@ def _site(profile):
 
 def _connect_packet(app, document):
     """Frame the CONNECT while there is room for umqtt."""
-    from gridnode.opening import mqtt
+    from gridnode.opening import hello
     from gridnode.setup.link import will
 
     app.topic = b"dt/gridnode/%s/" % document["thing"].encode()
     keepalive = config.Config(document, app.row_s).get("mqtt")["keepalive_s"]
-    return mqtt.connect_packet(document["thing"].encode(), keepalive, will(app))
+    return hello.packet(document["thing"].encode(), keepalive, will(app))

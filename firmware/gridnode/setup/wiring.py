@@ -5,7 +5,7 @@ What is unusable is said and left out. Either stage has rooms of its own, which 
 
 import time
 
-from gridnode import documents, rooms
+from gridnode import rooms
 
 
 def wire(app, known, allot):
@@ -13,13 +13,19 @@ def wire(app, known, allot):
 
     allot: makes the buffer for the reports of the meters, while the heap is not yet cut to pieces by their windows.
     """
-    profile = documents.load(known["profile"])[0]
-    stored = documents.load(known["calibration"])[0] if known["calibration"] else None
+    profile, stored = _load(known["profile"]), _load(known["calibration"])
+    rooms.forget()
     started = _meters(app, profile, stored)
     stored = None
     rooms.forget()
     allot([meter for meter, _ in started if meter])
     _pipelines(app, profile, started)
+
+
+def _load(path):
+    from gridnode import documents
+
+    return documents.load(path)[0] if path else None
 
 
 def _meters(app, profile, stored):

@@ -15,6 +15,7 @@ for a time sees it come.
 
 import utime
 from array import array
+from micropython import const
 from struct import unpack_from
 
 import _bus
@@ -24,18 +25,18 @@ _diff = utime.ticks_diff
 _add = utime.ticks_add
 _nap = utime.sleep_us
 _MASK = _add(0, -1)  # the period of the ticks, less one
-_LOW = 0x3FFFFFFF
+_LOW = const(0x3FFFFFFF)
 
-_CHUNK = 50000  # us of real time between two looks at the bus
-_AHEAD = 2000  # us of real time that conversions may be ahead
-_BEHIND = 1000000  # us of real time that they may be behind
-_PAUSE = 100000  # us of real time without a new block that end a burst
-_BLOCK = 3072  # samples
-_SLOTS = 512  # the most conversions in a block
-_SHORT = 16  # conversions in the first block of a burst: a single reading needs no more
-_UNREAD = 0xFFFF  # in place of a channel that was not expected to be converted in that slot
-_REQUEST = 50  # us of stepped time that a request takes
-_HEAD_START_MS = 86400000  # of the VM's own ticks, which asyncio gives to tasks that are to run at once
+_CHUNK = const(50000)  # us of real time between two looks at the bus
+_AHEAD = const(2000)  # us of real time that conversions may be ahead
+_BEHIND = const(1000000)  # us of real time that they may be behind
+_PAUSE = const(100000)  # us of real time without a new block that end a burst
+_BLOCK = const(3072)  # samples
+_SLOTS = const(512)  # the most conversions in a block
+_SHORT = const(16)  # conversions in the first block of a burst: a single reading needs no more
+_UNREAD = const(0xFFFF)  # in place of a channel that was not expected to be converted in that slot
+_REQUEST = const(50)  # us of stepped time that a request takes
+_HEAD_START_MS = const(86400000)  # of the VM's own ticks, which asyncio gives to tasks that are to run at once
 
 # node time at the native tick _n0
 _n0 = _nat()

@@ -4,10 +4,6 @@
 
 import _bus
 
-HEAP_DATA = 4
-HEAP_EXEC = 1
-WAKEUP_ALL_LOW = False
-WAKEUP_ANY_HIGH = True
 
 
 class Flash:
@@ -105,10 +101,3 @@ def mcu_temperature():
 
 def raw_temperature():
     return (_bus.call(63) - 27300) * 9 // 500 + 32
-
-
-def idf_heap_info(capabilities):
-    import gc
-
-    free = gc.mem_free()
-    return [(gc.mem_alloc() + free, free, free, free)]

@@ -1,4 +1,7 @@
-"""`machine` of an ESP32; each bus transaction is carried to the bench."""
+"""`machine` of an ESP32; each bus transaction is carried to the bench.
+
+Of all shims: what no program on the bench uses is left out, since its names would lie on the node's heap.
+"""
 
 # ruff: noqa: I001, F401, RET503
 
@@ -18,10 +21,6 @@ HARD_RESET = 2
 WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
-PIN_WAKE = 2
-EXT0_WAKE = 2
-EXT1_WAKE = 3
-TIMER_WAKE = 4
 
 _cause = 0  # set at start
 _id = b""
@@ -57,20 +56,8 @@ def deepsleep(ms=0):
     _call(6, 4, ms)
 
 
-def wake_reason():
-    return TIMER_WAKE if _cause == DEEPSLEEP_RESET else 0
-
-
 def idle():
     _clock.sleep_us(1)
-
-
-def disable_irq():
-    return 0
-
-
-def enable_irq(state):
-    pass
 
 
 def _number(pin):

@@ -3,29 +3,26 @@
 # ruff: noqa: I001
 
 import _bus
+from micropython import const
 
-STA_IF = 0
-AP_IF = 1
-STAT_IDLE = 1000
-STAT_CONNECTING = 1001
-STAT_GOT_IP = 1010
-STAT_NO_AP_FOUND = 201
-STAT_WRONG_PASSWORD = 202
-STAT_BEACON_TIMEOUT = 200
-STAT_ASSOC_FAIL = 203
-STAT_HANDSHAKE_TIMEOUT = 204
-PHY_LAN8710 = 0
-PHY_LAN8720 = 1
-PHY_IP101 = 2
-PHY_RTL8201 = 3
-PHY_DP83848 = 4
-PHY_KSZ8041 = 5
-ETH_INITIALIZED = 0
-ETH_CONNECTED = 3
-ETH_DISCONNECTED = 4
-ETH_GOT_IP = 5
+_UP = const((1010, 5))  # status of either interface: STAT_GOT_IP, ETH_GOT_IP
+
+# One text: the chip has their names in its ROM, here each would lie on the heap.
+_CONSTANTS = const(
+    "STA_IF 0 AP_IF 1 STAT_IDLE 1000 STAT_CONNECTING 1001 STAT_GOT_IP 1010 STAT_NO_AP_FOUND 201 "
+    "STAT_WRONG_PASSWORD 202 STAT_BEACON_TIMEOUT 200 STAT_ASSOC_FAIL 203 STAT_HANDSHAKE_TIMEOUT 204 "
+    "PHY_LAN8710 0 PHY_LAN8720 1 PHY_IP101 2 PHY_RTL8201 3 PHY_DP83848 4 PHY_KSZ8041 5 "
+    "ETH_INITIALIZED 0 ETH_CONNECTED 3 ETH_DISCONNECTED 4 ETH_GOT_IP 5"
+)
 
 _config = {"hostname": "mpy-esp32", "country": "XX"}
+
+
+def __getattr__(name):
+    words = _CONSTANTS.split()
+    if name not in words:
+        raise AttributeError(name)
+    return int(words[words.index(name) + 1])
 
 
 def _setting(key, value):
@@ -47,7 +44,7 @@ class _Interface:
         return bool(_bus.call(70, self._id, -1 if on is None else 1 if on else 0))
 
     def isconnected(self):
-        return self._status() == self._UP
+        return self._status() == _UP[self._id]
 
     def _status(self):
         return _bus.call(73, self._id)
@@ -78,18 +75,16 @@ class _Interface:
 
 
 class WLAN(_Interface):
-    IF_STA = STA_IF
-    IF_AP = AP_IF
+    IF_STA = 0
+    IF_AP = 1
     PM_NONE = 0
     PM_PERFORMANCE = 1
     PM_POWERSAVE = 2
     SEC_OPEN = 0
     SEC_WPA2 = 3
 
-    _UP = STAT_GOT_IP
-
-    def __init__(self, interface=STA_IF):
-        if interface != STA_IF:
+    def __init__(self, interface=0):
+        if interface:
             raise OSError("access point not fitted")
         self._id = interface
 
@@ -106,7 +101,6 @@ class WLAN(_Interface):
 
 
 class LAN(_Interface):
-    _UP = ETH_GOT_IP
     _id = 1
 
     def __init__(self, id=None, **wiring):
