@@ -58,6 +58,8 @@ class Detector:
         self._sound = array("f", [0] * len(names))
         self.reset()
 
+    operations = 0
+
     def reset(self):
         """Forget everything and learn anew."""
         names = self.names

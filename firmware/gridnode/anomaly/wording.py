@@ -6,7 +6,7 @@ _UNITS = ("", "V", "A", "W", "degC", "%")
 _NAMES = ("", "voltage", "current", "power", "temperature", "humidity")
 _TELL = {
     "missing": "gives no reading",
-    "dead": "reads nothing a working sensor reads",
+    "dead": "as if nothing were connected",
     "stuck": "has not moved",
     "rate": "moves faster than it can",
     "noise": "is noisier than it ever was",
