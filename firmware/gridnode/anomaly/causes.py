@@ -2,7 +2,6 @@
 
 * temperature: air, and the square of each current over 8, 30 and 110 min (a joint warms with I^2 R)
 * voltage: the current of its phase (the supply's resistance); power: voltage times current of its phase
-* humidity: the air's temperature
 """
 
 from array import array
@@ -68,8 +67,6 @@ class Causes:
             inputs += [self._air_at] if self._air >= 0 else _DAY
             needs = self.currents + ([self._air] if self._air >= 0 else [])
             return Cause(inputs, needs, 1, True) if self.currents else None
-        if kind == scale.HUMIDITY:
-            return Cause([self._air_at], [self._air], -1, False) if self._air >= 0 else None
         for c in range(len(self.currents)):
             current = self.currents[c]
             if kind == scale.VOLTAGE and self._volts[c] == k:

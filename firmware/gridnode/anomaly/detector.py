@@ -30,7 +30,7 @@ _TRAIN_DAYS = const(4)
 _INTERVAL_S = const(60)
 _LEAST_ROWS = const(32)
 _FOUL_PERCENT = const(1)
-_CALM = const(300)  # grade below which a guarded level may follow
+_CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _ODD_ROWS = const(8)  # of another interval until it counts
 
@@ -160,8 +160,10 @@ class Detector:
         signal.conclude(ratio, t)
         if signal.alarm:
             self._good[k] = 0
-        elif self.state == GUARDED and signal.grade < _CALM:
-            signal.series.follow(_DAY_S // self.interval_s)
+        if self.state == GUARDED:
+            if signal.grade < _CALM:
+                signal.series.follow(_DAY_S // self.interval_s)
+            signal.series.ease()
         self.grades[k] = signal.grade
         self.alarms[k] = signal.alarm
 

@@ -20,6 +20,8 @@ PARTS = const(24)  # of the training
 _KEPT = const(3)  # largest maxima of the parts
 _SIZE = const(4)  # with that of this part
 _WARM_ROWS = const(20)
+_SHORT = const(1000)  # rows of a training that shows little of what is ordinary
+_YOUNG = const(18)  # its margins, 1/16
 _FOUL = const(4)  # times the second worst part
 _LATE = const(500)  # rows after which a usual change hardly moves
 
@@ -188,7 +190,7 @@ class Learner:
             if k < st.JUMP or k == st.WANDER:
                 first *= self.weather
                 third *= self.weather
-            limit = (first * _MARGIN[k] >> 4) + first - third
+            limit = (first * _MARGIN[k] * (_YOUNG if self.rows < _SHORT else 16) >> 8) + first - third
             limits[k] = min(max(floor, limit), 32000) if second else 0  # 0: too few parts were judged
         return foul
 

@@ -268,6 +268,11 @@ class Series:
         if abs(shift) <= self.budget():
             s[SHIFT] = shift
 
+    def ease(self):
+        """Let the base of a guarded signal follow in days, also in an alarm."""
+        s = self.state
+        s[_BASE] += (s[_FAST] - s[_BASE]) // (8 * self.base_rows)
+
     def budget(self):
         """Largest |SHIFT| of a guarded level, 1/256 of a step."""
         return self.state[DEV] * 240
