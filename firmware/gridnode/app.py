@@ -221,6 +221,10 @@ class App:
     def raised(self, fields):
         """An alarm was raised or cleared, or has changed: to console and cloud, and a report at once."""
         self.tell("alarm", **fields)
+        self.report_soon()
+
+    def report_soon(self):
+        """Have a report out of turn."""
         self._due = True
 
     async def _reports(self):

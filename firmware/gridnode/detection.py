@@ -198,14 +198,16 @@ class Detection:
             self._state = self.detector.state
             app.tell("detector", state=self._state, reason=self.detector.reason)
         app.shadow.set("detector", self.status())
+        app.report_soon()
         self._unsaved = True
 
     def _keep(self, app, end):
         state = self.detector.state
+        self._saved = self._saved or end
+        self._said = self._said or end
         if state == LEARNING and end - self._said >= _SAID_S:
             self._said = end
             app.shadow.set("detector", self.status())
-        self._saved = self._saved or end
         due = {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
         if self._unsaved or (due and end - self._saved >= due):
             self._saved = end

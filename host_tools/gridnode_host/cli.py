@@ -271,6 +271,54 @@ def meter(
             work.read(port, out, name)
 
 
+class Action(StrEnum):
+    """What a detector is asked for."""
+
+    status = "status"
+    freeze = "freeze"
+    guarded = "guarded"
+    learning = "learning"
+    reset = "reset"
+    accept = "accept"
+
+
+@app.command(
+    epilog=epilog(
+        "gridnode detector --port /dev/ttyUSB0, then gridnode detector --port /dev/ttyUSB0 accept v1",
+        Exit.NO_NODE,
+        Exit.PORT_BUSY,
+        Exit.WRONG_CHIP,
+        Exit.REFUSED,
+    )
+)
+def detector(
+    port: Port,
+    action: Annotated[
+        Action,
+        typer.Argument(
+            help="status; freeze: end learning; guarded: let levels follow slowly, within a budget; "
+            "learning: go on learning; reset: forget everything and learn anew; accept: what a "
+            "signal reads now is ordinary."
+        ),
+    ] = Action.status,
+    signal: Annotated[
+        str | None, typer.Argument(help="Signal to accept, such as voltage, i2 or temperature.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell the state of the model.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the state of the node's anomaly detector, or change it.
+
+    The application is stopped for it and started again; what it has learnt so far is kept.
+    """
+    with verb(as_json) as out:
+        from gridnode_host import detector as work
+
+        work.run(port, out, action.value, signal, dry_run=dry_run)
+
+
 class Mode(StrEnum):
     """What the detector does when it has learnt."""
 
