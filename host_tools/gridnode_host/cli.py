@@ -424,18 +424,24 @@ def demo(
     duration: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds (default: Ctrl-C).")
     ] = None,
+    learn: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1000, help="Rows from which the detectors learn first, in fast motion."
+        ),
+    ] = 48,
     as_json: Json = False,
 ) -> None:
     """Run virtual nodes on a virtual bench and show their shadows beside the physics' truth.
 
-    Loads change by themselves, and after about ten seconds the first node's voltage is too high
-    for a while, so that an alarm is seen. Ctrl-C ends it as a --duration does: with a summary,
-    and exit code 8 if the shadow of a node has not arrived. Ctrl-C before the nodes have started
-    ends it with 0.
+    Loads change by themselves. After about ten seconds the first node's voltage is too high for a
+    while, then the last node is overloaded: alarms are seen, and what the detectors name. Ctrl-C
+    ends it as a --duration does: with a summary, and exit code 8 if the shadow of a node has not
+    arrived. Ctrl-C before the nodes have started ends it with 0.
     """
     with verb(as_json) as out:
         work = bench_room("demo")
-        raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
+        raise typer.Exit(work.run(out, nodes=nodes, duration=duration, learn=learn))
 
 
 @app.command(
