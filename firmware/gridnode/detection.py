@@ -4,6 +4,7 @@
 """
 
 import gc
+import json
 from array import array
 from micropython import const
 
@@ -22,6 +23,18 @@ _SEEN = const(500)  # grade from which a signal is told
 _PASSING = ("model", "progress", "wording", "learning", "training")
 _WIRING = const(("ct_reversed",))  # what the self-checks look for is evidence, not a reason to look away
 _NAN = float("nan")
+
+
+class Table:
+    """The rules of faults in a file, one after the other whenever they are asked for: as a whole they are large."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __iter__(self):
+        with open(self.path) as f:
+            for line in f:
+                yield json.loads(line)
 
 
 class Detection:

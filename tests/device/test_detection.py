@@ -3,7 +3,7 @@
 import os
 from array import array
 
-from gridnode import anomaly, app, detection, reading
+from gridnode import anomaly, app, detection, reading, storage
 from gridnode.anomaly import certain, model
 from gridnode.anomaly.detector import FROZEN, GUARDED, LEARNING, Detector
 from gridnode.pipeline import Pipeline
@@ -152,7 +152,7 @@ class Bench:
         self.app = FakeApp()
         self.end = START
         kept = []
-        detection.storage = Part(
+        detection.storage = Part(  # no flash
             write=lambda path, data: kept.append(path),
             remove=lambda path: kept.append("-" + path),
             StorageError=OSError,
@@ -399,12 +399,12 @@ def test_a_model_takes_faults_that_came_or_went():
 
 def test_a_table_of_faults_is_read_line_by_line_and_a_bad_one_left_out():
     path = "faults.jsonl"
-    kept = making.FAULTS
-    making.FAULTS = path
+    kept = storage.FAULTS
+    storage.FAULTS = path
     try:
         with open(path, "w") as f:
             f.write('{"fault":"high","priority":1,"each":"phase","all":[["v",1050,1100]],"guilty":["v"]}\n')
-        table = making.Table()
+        table = detection.Table(path)
         assert [rule["fault"] for rule in table] == [rule["fault"] for rule in table] == ["high"]
         assert making.make(NAMES, dict(TOLD)).rules.names == ["high"]
         with open(path, "w") as f:
@@ -413,5 +413,5 @@ def test_a_table_of_faults_is_read_line_by_line_and_a_bad_one_left_out():
         assert making.make(NAMES, dict(TOLD), node).rules is None
         assert node.faults[0][:2] == ("detector", "faults")
     finally:
-        making.FAULTS = kept
+        storage.FAULTS = kept
         os.remove(path)

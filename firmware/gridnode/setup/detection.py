@@ -1,14 +1,11 @@
 """Makes the detector of a node, where there is room for it: its signals, their limits, the faults that it names."""
 
 import gc
-import json
 import sys
 from micropython import const
 
 from gridnode import storage
 from gridnode.setup import rules
-
-FAULTS = "/config/faults.jsonl"  # a rule a line, as gridnode.setup.faults reads it; from the host
 
 # The innermost first: imports in imports want more stack than a chip has.
 _ROOMS = const((
@@ -25,27 +22,20 @@ _ROOMS = const((
     "fuzzy",
     "detector",
 ))
-# Bytes on a 32-bit heap.
-_CODE = const(30000)  # where it is not in flash with the rest of the image
-_BASE = const(4000)
-_SIGNAL = const(1700)
-_FAULTS = const(8000)  # while they are compiled
-_KEPT = const(14000)  # for what comes and goes: connecting, a new configuration
+# Bytes that it takes of a 32-bit heap; of a 64-bit one half as much again.
+_CODE = const(38000)  # where it is not in flash with the rest of the image
+_BASE = const(6000)
+_SIGNAL = const(1900)  # while it learns
+_FAULTS = const(3000)
+# What has to stay free for what comes and goes: connecting again, a new configuration.
+_KEPT = const(14000)
+_KEPT_64 = const(28000)
 # Of a report: what is told of the detector and its faults, and of each signal.
 _REPORT = const(512)
 _TOLD = const(56)
 _DAY_S = const(86400)
 
 _MEASURED = (("v", "voltage"), ("i", "current"), ("p", "power"))
-
-
-class Table:
-    """The rules of faults, one after the other whenever they are asked for: as a whole they are large."""
-
-    def __iter__(self):
-        with open(FAULTS) as f:
-            for line in f:
-                yield json.loads(line)
 
 
 def furnish(app, watch):
@@ -58,7 +48,7 @@ def furnish(app, watch):
         app.shadow.set("detector", _off("nothing is measured that it could judge"))
         return
     gc.collect()
-    free, wanted = gc.mem_free(), needed(len(sources), storage.exists(FAULTS))
+    free, wanted = gc.mem_free(), needed(len(sources), storage.exists(storage.FAULTS))
     if free < wanted:
         reason = "it needs %d KB of memory, %d KB are free" % (wanted + 1023 >> 10, free >> 10)
         app.shadow.set("detector", _off(reason))
@@ -75,9 +65,9 @@ def _off(reason):
 
 def needed(count, faults):
     """Bytes of heap that must be free for a detector of `count` signals; what is frozen in the image needs none."""
-    code = 0 if not sys.modules["gridnode.app"].__file__.startswith("/") else _CODE
-    total = code + _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + _KEPT
-    return total * 17 // 10 if sys.maxsize >> 32 else total
+    frozen = not getattr(sys.modules["gridnode.app"], "__file__", "/").startswith("/")
+    total = (0 if frozen else _CODE) + _BASE + _SIGNAL * count + (_FAULTS if faults else 0)
+    return total + (total >> 1) + _KEPT_64 if sys.maxsize >> 32 else total + _KEPT
 
 
 def signals(pipelines, main):
@@ -149,15 +139,16 @@ def _make(app, watch, sources):
 def make(names, told, app=None):
     """A detector; without the faults where their table is of no use."""
     from gridnode.anomaly.detector import Detector
+    from gridnode.detection import Table
 
-    if storage.exists(FAULTS):
-        told["faults"] = Table()
+    if storage.exists(storage.FAULTS):
+        told["faults"] = Table(storage.FAULTS)
         try:
             return Detector(names, told)
         except (ValueError, OSError) as e:
             del told["faults"]
             if app:
-                app.fault("detector", "faults", "%s: %s" % (FAULTS, e), "judge without naming faults")
+                app.fault("detector", "faults", "%s: %s" % (storage.FAULTS, e), "judge without naming faults")
     return Detector(names, told)
 
 
