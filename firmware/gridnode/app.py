@@ -263,7 +263,7 @@ class App:
         except Exception as e:  # noqa: BLE001 - it must not take the reports down
             self.undetected("%s: %s" % (type(e).__name__, e))
 
-    def undetected(self, reason, code="internal"):
+    def undetected(self, reason, code="failed"):
         """Go on without the detector, and say why."""
         self.detection = None
         rooms.drop(lambda path: path[0] == "detection" or path[0] == "anomaly" != path[-1] != "rules")

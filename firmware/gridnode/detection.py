@@ -55,6 +55,8 @@ class Detection:
         for pipeline in {source[0] for source in sources}:
             for rule in pipeline.judge.rules:
                 self._ruled[rule.signal] = rule
+        # what no signal of the detector shows: no lesson while one of these has an alarm
+        self._others = [rule for name, rule in self._ruled.items() if name not in detector.names]
         self._kinds = [None] * len(sources)  # of each signal's alarm, as told
         self._fault = ""  # as told
         self._told = self._saved = self._said = 0  # Unix s
@@ -73,6 +75,10 @@ class Detection:
         main = self._sources[0][0]
         if main.calibrating or app.boot.safe_mode or main.row_ms < app.row_s * 500:
             return
+        if self.detector.state == LEARNING:
+            for rule in self._others:
+                if rule.alarm:
+                    return
         for k in range(len(values)):
             pipeline, at, name = self._sources[k]
             # a sensor slower than the rows has its newest reading told once more
@@ -233,8 +239,8 @@ class Detection:
             return
         try:
             storage.write(MODEL, self.detector.save())
-        except (storage.StorageError, OSError, MemoryError) as e:
-            app.fault("detector", "flash", str(e) or "no room in memory", "try again with the next change")
+        except Exception as e:  # noqa: BLE001 - the energy totals and the link must not suffer
+            app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again with the next change")
         self._forget()
 
     def command(self, app, action):

@@ -194,6 +194,19 @@ def test_no_row_of_a_calibration_of_safe_mode_or_of_a_moment():
     assert len(b.detector.seen) == 1
 
 
+def test_an_alarm_of_what_the_detector_does_not_see_is_no_lesson():
+    b = Bench()
+    b.detection._others = [Part(alarm=True)]
+    b.row()
+    assert len(b.detector.seen) == 1
+    b.detector.state = LEARNING
+    b.row()
+    assert len(b.detector.seen) == 1
+    b.detection._others[0].alarm = False
+    b.row()
+    assert len(b.detector.seen) == 2
+
+
 def test_signals_have_the_names_of_the_contract():
     main, air = way(Meter()), way(Meter("air", names=("temperature", "humidity")))
     main.flat = ("voltage", "current", "power")

@@ -56,7 +56,7 @@ def furnish(app, watch):
     try:
         app.detection = _make(app, watch, sources)
     except MemoryError:
-        app.undetected("no room in memory", "memory")
+        app.undetected("no room in memory", "no_room")
 
 
 def _off(reason):
