@@ -16,7 +16,7 @@ MODEL = "/data/detector.bin"
 LAST = "/data/detector.id"  # the last command from the cloud, which is done once
 
 _TOLD_S = const(60)  # between two messages that only name another fault
-_FOLLOWED_S = const(3600)  # between two copies of a model whose levels move
+_FOLLOWED_S = const(3600)  # between two copies of a model whose levels move, or two tries
 _LEARNT_S = const(21600)  # between two copies of a training
 _SAID_S = const(3600)  # between two reports of how learning goes on
 _SEEN = const(500)  # grade from which a signal is told
@@ -60,7 +60,7 @@ class Detection:
         self._kinds = [None] * len(sources)  # of each signal's alarm, as told
         self._fault = ""  # as told
         self._told = self._saved = self._said = 0  # Unix s
-        self._unsaved = False
+        self._unsaved = self._failed = False
         self._state = detector.state
 
     def began(self, app):
@@ -227,20 +227,21 @@ class Detection:
         if state == LEARNING and end - self._said >= _SAID_S:
             self._said = end
             app.shadow.set("detector", self.status())
-        due = {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
+        due = _FOLLOWED_S if self._failed else {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
         if self._unsaved or (due and end - self._saved >= due):
             self._saved = end
             self.save(app)
 
     def save(self, app):
         """Write the model to flash; what goes wrong is said."""
-        self._unsaved = False
+        self._unsaved = self._failed = False
         if not self.detector.rows:
             return
         try:
             storage.write(MODEL, self.detector.save())
         except Exception as e:  # noqa: BLE001 - the energy totals and the link must not suffer
-            app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again with the next change")
+            self._failed = True
+            app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again in an hour")
         self._forget()
 
     def command(self, app, action):

@@ -341,6 +341,25 @@ def test_the_model_is_kept_when_it_changes():
     assert len(b.kept) == 4
 
 
+def test_a_full_flash_is_said_and_tried_again_in_an_hour():
+    b = Bench()
+    write = detection.storage.write
+
+    def full(path, data):
+        raise OSError(28)
+
+    detection.storage.write = full
+    b.detection.turned(b.app)
+    b.row()
+    b.row()
+    assert [fault[:2] for fault in b.app.faults] == [("detector", "unsaved")]
+    detection.storage.write = write
+    b.row(1800)
+    assert b.kept == []
+    b.row(1800)
+    assert b.kept == [detection.MODEL] and len(b.app.faults) == 1
+
+
 def test_a_guarded_profile_is_guarded_once_it_has_learnt():
     b = Bench(guarded=True)
     b.detector.state = LEARNING
