@@ -47,7 +47,7 @@ class Causes:
         self.means = array("i", [0] * lags)  # of the squares, 1/256
         self._tau = [max(2, minutes * 60 // interval_s) for minutes in _TAU_MIN]
         self._air = -1
-        for name in ("t_ambient", "t_air"):
+        for name in scale.AIR:
             if name in names:
                 self._air = names.index(name)
         self._volts = [self._of(names, "v", "voltage", k) for k in self.currents]

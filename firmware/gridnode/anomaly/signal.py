@@ -26,6 +26,7 @@ class Signal:
     def __init__(self, name, limits):
         self.name = name
         self.kind = scale.family(name)
+        self.outdoors = self.kind == scale.HUMIDITY or name in scale.AIR  # weather moves it
         self.rating = limits.get("rating_a") or 0
         self.nominal = limits.get("v_nominal") or 0
         self.interval_s = int(limits["interval_s"])
@@ -33,7 +34,9 @@ class Signal:
         shift = 3
         while shift < 9 and self.interval_s << (shift + 1) <= _TWO_HOURS_S + _TWO_HOURS_S // 4:
             shift += 1
-        self.series = Series(shift, max(8, _BASE_S // self.interval_s))
+        self.series = Series(
+            shift, max(8, _BASE_S // self.interval_s), self.kind in (scale.TEMPERATURE, scale.HUMIDITY)
+        )
         self.certain = None
         self.per_unit = 0
         self._largest = 0.0

@@ -79,11 +79,12 @@ JUMPED = const(2)
 class Series:
     """One signal.
 
-    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h. `tests` holds the newest values, `limits` those
+    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; lags: the cause of a deviation acts on after its
+    end (warm joints, moist air). `tests` holds the newest values, `limits` those
     of training, 0: none yet.
     """
 
-    def __init__(self, long_shift, base_rows):
+    def __init__(self, long_shift, base_rows, lags=False):
         self.state = array("i", [0] * STATE)
         self.bins = array("h", [0] * (2 * BINS))  # mean in steps, usual distance in 1/16
         self.visits = bytearray(BINS)
@@ -91,6 +92,7 @@ class Series:
         self.limits = array("h", [0] * TESTS)
         self.long_shift = long_shift
         self.base_rows = base_rows
+        self.lags = lags
         self.why = 0
         self.state[LEAST] = 8
         self.forget()
@@ -242,7 +244,7 @@ class Series:
             if limit and tests[k] > 0:
                 r = (tests[k] << 8) // limit
                 any_test = max(any_test, r)
-                if r > worst and not (s[_OVER] and k not in (STEP, STEP + 1, BUSY, QUIET)):
+                if r > worst and not (s[_OVER] and self._fades(k)):
                     worst = r
                     self.why = k
         if any_test < ONE:
@@ -251,6 +253,12 @@ class Series:
             worst = _HELD
             self.why = JUMP if s[_HALF] > 0 else JUMP + 1
         return worst
+
+    def _fades(self, test):
+        """Whether a test is silent while a deviation fades; one that comes and goes over the day does not fade."""
+        if test == WANDER:
+            return self.lags or self.state[FORM] != PROFILE
+        return test < STEP
 
     def accept(self):
         """The present level is ordinary from now on."""

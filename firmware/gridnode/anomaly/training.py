@@ -2,7 +2,7 @@
 
 from micropython import const
 
-from gridnode.anomaly import learning, scale
+from gridnode.anomaly import learning
 from gridnode.anomaly.causes import Lessons
 from gridnode.anomaly.learning import (
     CHOOSE_LONG,
@@ -30,7 +30,7 @@ class Training:
         self.rows = rows
         self.taken = 0
         self.broken = 0  # rows in which a rule was broken
-        self.learners = [Learner(g.series, learning.WEATHER if g.kind == scale.HUMIDITY else 1) for g in signals]
+        self.learners = [Learner(g.series, learning.WEATHER if g.outdoors else 1) for g in signals]
         interval_s = signals[0].interval_s
         self._choose = CHOOSE_LONG if rows * interval_s >= _LONG_S else CHOOSE_SHORT
         self._profiled = rows * interval_s * self._choose // 100 >= _PROFILE_S
