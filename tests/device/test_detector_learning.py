@@ -149,7 +149,7 @@ def test_a_current_explains_its_voltage_and_its_joint():
 
 def test_rates_that_training_saw_stay_learnt():
     swing = [("temperature", 1, 99999, lambda x, k: x + (90 if k % 2 else 0))]
-    fast = dict(interval_s=60)
+    fast = {"interval_s": 60}
     detector, rows = trained(["temperature"], swing, 400, **fast)
     assert signal(detector, "temperature").certain.rate == 0
     assert not [1 for _, kind, _ in judged(detector, rows, 50) if kind == KINDS[5]]
