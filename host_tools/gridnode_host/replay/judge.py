@@ -89,7 +89,7 @@ def judge(
     rows, trained = _rows(stream, train)
     order = {
         "names": names,
-        "limits": _limits(stream),
+        "limits": _limits(stream, train),
         "mode": mode or FROZEN,
         "model": None if model is None else base64.b64encode(model).decode(),
         "rows": len(rows),
@@ -147,8 +147,14 @@ def _rows(stream: Stream, train: Flags | None) -> tuple[np.ndarray, int | None]:
     return rows, int(np.flatnonzero(train)[-1]) + 1 if train.any() else None
 
 
-def _limits(stream: Stream) -> dict[str, Any]:
-    return {**stream.limits, "faults": resources.faults()}
+def _limits(stream: Stream, train: Flags | None = None) -> dict[str, Any]:
+    """What the detector is told; what the limits leave open about rows, the stream tells."""
+    limits: dict[str, Any] = {**stream.limits, "faults": resources.faults()}
+    if not limits.get("interval_s") and len(stream.t) > 1:
+        limits["interval_s"] = max(1, round(float(np.median(np.diff(stream.t)))))
+    if not limits.get("train_rows") and train is not None and train.any():
+        limits["train_rows"] = int(train.sum())
+    return limits
 
 
 def cost(signals: int) -> dict[str, float]:
