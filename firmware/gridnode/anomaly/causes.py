@@ -75,6 +75,10 @@ class Causes:
                 return Cause([self._watts + c], [self._volts[c], current], 1, False)
         return None
 
+    def forget(self):
+        """Hours are missing: what is warm now is told by the next row."""
+        self.valid_rows = 0
+
     def take(self, ys, good, at):
         """Take a row of steps; `good[k]` says whether a signal can be believed, `at` is the bin of the day."""
         row = self.row

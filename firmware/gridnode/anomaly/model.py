@@ -1,16 +1,19 @@
 """The learnt model as bytes: magic, version, lengths and CRC-32, then JSON of what it belongs to, then arrays.
 
-Numbers are little-endian, as all ports of MicroPython have them.
+Numbers are little-endian, as all ports of MicroPython have them. The CRC is that of all other bytes. What a row leaves
+behind is in it as far as the next one needs it, if that comes in time; alarms and runs of equal readings start anew.
 """
 
 import binascii
 import json
+import math
 import struct
 from array import array
 
 VERSION = 1
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
+_CRC_AT = 12
 _SIZES = {"i": 4, "h": 2, "B": 1}
 
 
@@ -26,6 +29,8 @@ def save(detector):
     facts["reason"] = detector.reason
     facts["rows"] = detector.rows
     facts["frozen_at"] = detector.frozen_at
+    facts["now"] = detector.now
+    facts["valid_rows"] = detector.causes.valid_rows
     facts["limit"] = detector.ensemble.limit
     facts["signals"] = [_learnt(signal) for signal in detector.signals]
     facts["known"] = [bool(cause and cause.relation.known) for cause in detector.causes.of]
@@ -33,7 +38,8 @@ def save(detector):
     body = bytearray(text)
     for _, part in _parts(detector):
         body.extend(part)
-    return struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), binascii.crc32(body)) + body
+    head = struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), 0)[:_CRC_AT]
+    return head + struct.pack("<I", binascii.crc32(body, binascii.crc32(head))) + body
 
 
 def load(detector, data):
@@ -42,11 +48,11 @@ def load(detector, data):
     if len(data) < head or data[:4] != _MAGIC:
         return "not a model"
     _, version, text, length, crc = struct.unpack(_HEAD, data[:head])
-    if version > VERSION:
-        return "the model is of version %d, this firmware reads up to %d" % (version, VERSION)
+    if version != VERSION:
+        return "the model is of version %d, this firmware reads %d" % (version, VERSION)
     if len(data) != head + length:
         return "the model is cut short" if len(data) < head + length else "bytes follow the model"
-    if binascii.crc32(data[head:]) != crc:
+    if binascii.crc32(memoryview(data)[head:], binascii.crc32(data[:_CRC_AT])) != crc:
         return "the model is damaged: its CRC does not match"
     facts = json.loads(data[head : head + text])
     for key, value in _belongs(detector).items():
@@ -54,12 +60,14 @@ def load(detector, data):
             return "the model is of another SKU: its %s differ" % key
     if facts["state"] == "learning":
         return "the model was saved before it had learnt"
+    if text + size(detector) != length:
+        return "the model is of another make: its parts have other sizes"
     detector.reset()
     for signal, learnt in zip(detector.signals, facts["signals"]):
         if learnt:
-            signal.resolve(learnt[0])
-            signal.certain.run_limit = learnt[1]
-            signal.certain.zeros = learnt[2]
+            signal.resolve(math.ldexp(1.0, learnt[0]))
+            rules = signal.certain
+            rules.seen, rules.run_limit, rules.zeros, rules.rate = learnt[1:]
     at = head + text
     for code, part in _parts(detector):
         end = at + _SIZES[code] * len(part)
@@ -75,7 +83,10 @@ def load(detector, data):
     detector.reason = facts["reason"]
     detector.rows = facts["rows"]
     detector.frozen_at = facts["frozen_at"]
+    detector.now = facts["now"]
+    detector.causes.valid_rows = facts["valid_rows"]
     detector.ensemble.limit = facts["limit"]
+    detector.ensemble.weighed = True
     return ""
 
 
@@ -87,9 +98,11 @@ def _belongs(detector):
 
 
 def _learnt(signal):
-    """What the rules of a signal have learnt, None where its steps are not known."""
+    """Its steps as a power of two and what its rules have learnt, None where the steps are not known."""
     rules = signal.certain
-    return None if rules is None else [signal.per_unit, rules.run_limit, rules.zeros]
+    if rules is None:
+        return None
+    return [math.frexp(signal.per_unit)[1] - 1, rules.seen, rules.run_limit, rules.zeros, rules.rate]
 
 
 def _parts(detector):

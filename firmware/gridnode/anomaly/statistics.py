@@ -61,7 +61,8 @@ _OVER = const(22)  # the deviation has halved
 _REF = const(23)  # distance before a step, 1/16
 _HALF = const(24)  # half of that step, 0: none
 _E1 = const(25)  # newest distance, 1/16
-STATE = const(26)
+_ACCEPTED = const(26)  # part of SHIFT that was accepted by command
+STATE = const(27)
 
 _CLIP = const(512)  # of z in a mean
 _BUSY_CLIP = const(96)  # of |d| in a mean: 6 times the usual
@@ -103,6 +104,12 @@ class Series:
         s[_Y1] = s[_Y2] = s[_Y3] = MISSING
         s[_Z1] = s[_Z2] = s[_SLOW] = s[_HALF] = 0
         s[_FAST] = s[_BASE]
+
+    def rest(self):
+        """Hours are missing: what was usual lately does not count either."""
+        self.forget()
+        s = self.state
+        s[_LONG] = s[_WANDER] = s[_BASED] = s[_PEAK] = s[_SETTLE] = s[_TOP] = s[_OVER] = 0
 
     def restart(self):
         """The signal is corrected in another way from here on."""
@@ -264,16 +271,16 @@ class Series:
         """The present level is ordinary from now on."""
         s = self.state
         s[SHIFT] += s[_FAST] << 4
-        s[_BASE] -= s[_FAST]
-        s[_FAST] = s[_SLOW] = s[_LONG] = s[_WANDER] = s[_HALF] = s[_TOP] = s[_OVER] = s[_PEAK] = 0
+        s[_ACCEPTED] = s[SHIFT]
+        s[_FAST] = s[_BASE] = s[_E1] = s[_SLOW] = s[_LONG] = s[_WANDER] = s[_HALF] = s[_TOP] = s[_OVER] = s[_PEAK] = 0
         s[_Z1] = s[_Z2] = 0
 
     def follow(self, rows_a_day):
-        """Let the level follow slowly: by three usual distances a day, fifteen in all."""
+        """Let the level follow slowly: by three usual distances a day, fifteen in all since it was accepted."""
         s = self.state
         move = max(s[DEV] * 48 // rows_a_day, 1)
         shift = s[SHIFT] + (move if s[_LONG] > 0 else -move)
-        if abs(shift) <= self.budget():
+        if abs(shift - s[_ACCEPTED]) <= self.budget():
             s[SHIFT] = shift
 
     def ease(self):
@@ -281,8 +288,12 @@ class Series:
         s = self.state
         s[_BASE] += (s[_FAST] - s[_BASE]) // (8 * self.base_rows)
 
+    def followed(self):
+        """By how much the level has followed, 1/256 of a step."""
+        return abs(self.state[SHIFT] - self.state[_ACCEPTED])
+
     def budget(self):
-        """Largest |SHIFT| of a guarded level, 1/256 of a step."""
+        """The most that it may."""
         return self.state[DEV] * 240
 
 
