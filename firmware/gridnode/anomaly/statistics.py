@@ -62,7 +62,8 @@ _REF = const(23)  # distance before a step, 1/16
 _HALF = const(24)  # half of that step, 0: none
 _E1 = const(25)  # newest distance, 1/16
 _ACCEPTED = const(26)  # part of SHIFT that was accepted by command
-STATE = const(27)
+_LASTS = const(27)  # rows of this alarm
+STATE = const(28)
 
 _CLIP = const(512)  # of z in a mean
 _BUSY_CLIP = const(96)  # of |d| in a mean: 6 times the usual
@@ -188,16 +189,21 @@ class Series:
         elif not s[_SETTLE]:
             if abs(off) > abs(s[_PEAK]) and (off ^ s[_PEAK]) >= 0:
                 s[_PEAK] = off
-            if off * _sign(s[_PEAK]) * 2 < abs(s[_PEAK]):
+            if off * _sign(s[_PEAK]) * self._part() < abs(s[_PEAK]):
                 s[_SETTLE] = self.base_rows // 3
         jump = agree(s[_FAST] - s[_BASE], 2 * (e - s[_BASE]))
         self._pair(JUMP, _times(jump >> 4, max(s[DEV], s[LEAST])))
 
+    def _part(self):
+        """Of its largest size a deviation must lose all but this part to be over; days bring weather of their own."""
+        return 4 if self.state[_LASTS] >= self.base_rows else 2
+
     def _recovery(self, size, hold):
         s = self.state
+        s[_LASTS] = min(s[_LASTS] + 1, self.base_rows) if hold else 0
         if hold:
             s[_TOP] = max(s[_TOP], size)
-            if 2 * size < s[_TOP]:
+            if self._part() * size < s[_TOP]:
                 s[_OVER] = 1
         elif not s[_OVER]:
             s[_TOP] = 0
