@@ -386,9 +386,9 @@ UNUSABLE = (
 
 def test_a_file_that_cannot_be_used_gives_way_to_the_one_before():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for n, make in enumerate(UNUSABLE):
-        root.data[:] = before
+        root.put(before)
         with root:
             spoil(make)
             document, problem = documents.load(documents.CALIBRATION, shelf().check)
@@ -404,9 +404,9 @@ def test_without_one_before_design_values_hold():
     root = disk(1.1)
     with root:
         storage.remove(documents.CALIBRATION + ".prev")
-    before = bytes(root.data)
+    before = root.image()
     for make in UNUSABLE:
-        root.data[:] = before
+        root.put(before)
         with root:
             spoil(make)
             assert shelf().load() is None and shelf().current()["meters"] == {}
@@ -471,9 +471,9 @@ def empty():
 def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
     root = disk(1.1, 1.2)
     outcomes = []
-    before = bytes(root.data)
+    before = root.image()
     for left in range(48):
-        root.data[:] = before
+        root.put(before)
         with root:
             s = shelf()
             document = s.begin()
@@ -502,9 +502,9 @@ def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
 
 def test_a_full_flash_refuses_a_step_and_a_session():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for left in range(3):
-        root.data[:] = before
+        root.put(before)
         with root:
             s = shelf()
             document = s.begin()
@@ -514,7 +514,7 @@ def test_a_full_flash_refuses_a_step_and_a_session():
             refused(lambda d=document: drafts.push(d, [record()] * 4), "storage", "the flash is full")
             assert drafts.undo() == 0 and in_force() == 1.2
             assert files("calibration-draft") == ["calibration-draft-0.json"], files()
-        root.data[:] = before
+        root.put(before)
         with root:
             fill(left)
             refused(shelf().begin, "storage", "the flash is full")
@@ -537,9 +537,9 @@ def test_a_flash_that_fails_is_not_told_as_full():
 
 def test_a_full_flash_refuses_to_restore():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for to in ("previous", "factory"):
-        root.data[:] = before
+        root.put(before)
         with root:
             fill(0)
             refused(lambda to=to: shelf().restore(to), "storage", "the flash is full")
@@ -588,11 +588,11 @@ def state():
 
 def ahead(root, action):
     """The state after `action`; the disk is put back."""
-    before = bytes(root.data)
+    before = root.image()
     with root:
         action()
         found = state()
-    root.data[:] = before
+    root.put(before)
     return found
 
 
