@@ -13,7 +13,7 @@ from gridnode.calibrating import Refused, drafts, procedure
 from gridnode.calibrating.station import Station, profile
 
 _ANEW = const(("meters", "schema", "_schemas"))
-_PASSING = const(("store", "field", "serial"))
+_PASSING = const(("store", "field", "serial", "sweep", "linearity", "converter", "front_end"))
 _STAYS = const(("setup", "calibration", "drivers"))  # of the setup, since the station knows them
 
 
@@ -135,7 +135,10 @@ def _take_level(name, mv):
 
 
 def _unload(*more):
-    """Drop what is loaded anew when it is wanted: drivers, the store, the judge of documents, `more` of this room."""
+    """Drop what is loaded anew when it is wanted: drivers, the store, the judge of documents, `more` of this room.
+
+    What is pending keeps its own module.
+    """
 
     def goes(path):
         name = path[-1]
