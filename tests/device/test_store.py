@@ -576,14 +576,21 @@ def cut(root, action, old, new):
 
 
 def state():
-    """All that a node takes from its calibration."""
-    document = shelf().load()
-    return {
+    """All that a node takes from its calibration, and a declared factory set."""
+    s = shelf()
+    document = s.load()
+    found = {
         "gain": gain(document),
         "document": document,
         "generation": document["generation"] if document else 0,
         "notes": notes(),
+        "factory": None,
     }
+    if s.has_factory():
+        factory = s.load("/config/calibration-factory.json")
+        if "records" in factory:  # declared: the first commit keeps what was in force, whether it succeeds or not
+            found["factory"] = factory, list(drafts.read_lines("/config/calibration-factory"))
+    return found
 
 
 def ahead(root, action):
@@ -626,7 +633,51 @@ def test_a_commit_that_prunes_and_declares_the_factory_set():
     def commit():
         s.commit(drafts.draft(), factory=True)
 
-    cut(root, commit, old, ahead(root, commit))
+    new = ahead(root, commit)
+    assert old["factory"] is None and gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 1
+    cut(root, commit, old, new)
+
+
+def test_a_factory_set_that_is_declared_anew_is_old_or_new_with_what_is_in_force():
+    root = disk(1.1, blocks=192)
+    with root:
+        session(1.2, record(note="works"), factory=True)
+        old = state()
+        assert gain(old["factory"][0]) == 1.2
+        s = shelf()
+        document = s.begin()
+        document["meters"] = entry(1.7)
+        drafts.push(document, [record(note="again"), record("phase", note="1.7")])
+
+    def commit():
+        s.commit(drafts.draft(), factory=True)
+
+    new = ahead(root, commit)
+    assert gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 2
+    cut(root, commit, old, new)
+
+
+def test_a_factory_set_is_not_declared_where_the_commit_finds_no_room():
+    root = disk(1.1, blocks=192)
+    with root:
+        session(1.2, record(note="works"), factory=True)
+        old = state()
+        prepared(1.3)
+    before = root.image()
+    outcomes = []
+    for left in range(60):
+        root.put(before)
+        with root:
+            fill(left)
+            try:
+                shelf().commit(drafts.draft(), factory=True)
+                outcomes.append(gain(state()["factory"][0]) == in_force() == 1.3)
+            except Refused:
+                assert state() == old, left
+                outcomes.append(False)
+            empty()
+            assert files("calibration-factory") == ["calibration-factory.json", "calibration-factory.jsonl"]
+    assert not outcomes[0] and outcomes[-1] and outcomes == sorted(outcomes), outcomes
 
 
 def test_restoring_is_old_or_new_at_every_power_cut():
