@@ -172,11 +172,14 @@ def apply(request):
         document["operator"], document["date"] = now.operator, now.date
     number = drafts.push(document, ())  # while there is room; what is not proven goes again
     try:
-        applied = None
+        applied, seconds = None, 0
         if step != "verify":
             station = _place(document, name, step)
             document = None
-            station.run(found.retry(station.meter))
+            proof = found.retry(station.meter)
+            station.run(proof)
+            seconds = getattr(proof, "seconds", 0)
+            proof = None
             applied = procedure.applied_by(station.meter, station.correction)
             station = None
             _unload()
@@ -194,7 +197,7 @@ def apply(request):
     except Exception:
         drafts.undo()
         raise
-    return {"number": number, "records": records}
+    return {"number": number, "records": records, "proof_s": seconds}
 
 
 def commit(request):
