@@ -15,9 +15,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 1655481150
-FEEDER_CRC = 1885153790
-PLAIN_CRC = 735423207
+PLACE_CRC = 4084873117
+FEEDER_CRC = 433806915
+PLAIN_CRC = 320168376
 STEPS_CRC = 2884453724
 
 
