@@ -19,6 +19,7 @@ _FAREWELL_MS = const(10000)  # to tell the cloud that the node is calibrating
 _SOON_MS = const(60000)  # between two self-checks of a node that has just been started
 _NEW_MS = const(300000)
 _LOOK_MS = const(600000)
+_REASON = const(160)  # characters of a reason in the report
 _GARBAGE = const(4096)  # collected before it spreads over the heap and cuts it to pieces
 
 
@@ -44,6 +45,7 @@ class App:
         self._due = False  # a report out of turn is wanted
         self.site = None  # nominal V, rated A, whether it only takes power, what may be put right, voltages, their bias
         self.last_id = None  # of the last request
+        self.detection = None  # of rows, where there is room for it
         self.suggestions = {}  # of the self-checks -> looks in a row
         self.calibrating = 0  # uptime since when the application has to end, for a request that was kept
         self._looked = 0  # uptime of the last look
@@ -122,6 +124,15 @@ class App:
 
         answer = calibrate.take(self, patch)
         calibrate = None
+        rooms.forget()
+        return answer
+
+    def detector(self, patch):
+        """Act on desired.detector: (True, what is reported) or (False, why it is refused)."""
+        from gridnode.opening import detector
+
+        answer = detector.take(self, patch)
+        detector = None
         rooms.forget()
         return answer
 
@@ -205,7 +216,15 @@ class App:
             "priority": change.priority,
             "text": change.text,
         }
+        self.raised(fields)
+
+    def raised(self, fields):
+        """An alarm was raised or cleared, or has changed: to console and cloud, and a report at once."""
         self.tell("alarm", **fields)
+        self.report_soon()
+
+    def report_soon(self):
+        """Have a report out of turn."""
         self._due = True
 
     async def _reports(self):
@@ -225,6 +244,8 @@ class App:
             end = row * self.row_s
             for pipeline in self.pipelines:
                 pipeline.close_row(end)
+            if self.detection and valid:
+                self._detect(end)
             if end % self.interval_s < self.row_s:
                 self._report(end, False)
                 for pipeline in self.pipelines:
@@ -234,6 +255,20 @@ class App:
         if self._events and self.connection and self.connection.online:
             if self.connection.publish(self.topic + b"event", self._events[0]) is not None:
                 self._events.pop(0)
+
+    def _detect(self, end):
+        """Let the detector judge the row that has ended; without it the reports go on."""
+        try:
+            self.detection.row(self, end)
+        except Exception as e:  # noqa: BLE001 - it must not take the reports down
+            self.undetected("%s: %s" % (type(e).__name__, e))
+
+    def undetected(self, reason, code="failed"):
+        """Go on without the detector, and say why."""
+        self.detection = None
+        rooms.drop(lambda path: path[0] == "detection" or path[0] == "anomaly" != path[-1] != "rules")
+        self.shadow.set("detector", {"state": "off", "reason": reason[:_REASON]})
+        self.fault("detector", code, reason, "judge by the limits alone")
 
     def _report(self, timestamp, early):
         """Report all meters, to the console as to the cloud; early: out of turn, of the row that is under way."""
@@ -251,7 +286,7 @@ class App:
         out.put("timestamp", timestamp)
         out.put("seq", self.ledger.next_seq())
         report.meters(out, self.pipelines, timestamp)
-        out.put("anomaly", anomaly.verdict(self.pipelines))
+        out.put("anomaly", anomaly.verdict(self.pipelines, self.detection))
         for pipeline in self.pipelines:
             out.put("calibrating", pipeline.calibrating)
         rssi = c.network.rssi() if c else None
@@ -348,6 +383,8 @@ class App:
                     pipeline.ledger.checkpoint()
             except (storage.StorageError, OSError) as e:
                 self.fault("energy", "flash", str(e), "keep the totals in RTC memory")
+        if self.detection:
+            self.detection.save(self)
         if self.connection:
             self.connection.session.disconnect()
 

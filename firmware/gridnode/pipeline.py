@@ -13,7 +13,7 @@ class Pipeline:
     meter that is reported under its own name.
 
     calibrating: name of the calibration step that is under way, or None; alarms are held for so long. observer: what
-    each corrected reading is shown to meanwhile, or None.
+    each corrected reading is shown to meanwhile, or None, unless it is in alarm. flagged: the row before was.
     """
 
     def __init__(self, meter, correction, ledger, judge, row, report, flat=None):
@@ -27,6 +27,8 @@ class Pipeline:
         self.window = None  # chosen for the report
         self.calibrating = None
         self.observer = None
+        self.flagged = False
+        self.row_ms = 0  # length of the row that ended last
         self._flags = {}  # name -> ms since the meter last had it up
 
     async def block(self):
@@ -36,7 +38,7 @@ class Pipeline:
             self.ledger.account(block)
         changes = () if self.calibrating else self.judge.block(block)
         self.row.add(block)
-        if self.observer:
+        if self.observer and not (self.flagged or self.judge.outside):
             self.observer.add(block)
         return block, changes
 
@@ -57,6 +59,7 @@ class Pipeline:
 
     def close_row(self, timestamp):
         """End the row and add it to the report."""
+        self.row_ms = self.row.ms
         if self.row.ms:
             self.report.add(self.row.finish(timestamp))
         self.row.restart()

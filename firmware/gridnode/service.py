@@ -148,9 +148,8 @@ def discard(paths):
 
 def _refusing(work, *args):
     """Call a function of the rooms for the technician; their refusals become ours."""
-    from gridnode.calibrating import Refused, load
+    from gridnode.calibrating import Refused
 
-    load()
     try:
         return work(*args)
     except Refused as e:
@@ -162,6 +161,9 @@ def _attend(work, *args):
 
 
 def _attended(work, *args):
+    from gridnode.calibrating import load
+
+    load()
     from gridnode.setup import attend
 
     return getattr(attend, work)(*args)
@@ -192,9 +194,24 @@ def calibration(order, request=None):
 
 
 def _order(order, request):
+    from gridnode.calibrating import load
+
+    load()
     from gridnode.calibrating import steps
 
     return steps.handle(order, request)
+
+
+@_service
+def detector(action="status", signal=None):
+    """State of the detector's model, after freeze, guarded, learning, reset or accept of a signal."""
+    return _refusing(_detector, action, signal)
+
+
+def _detector(action, signal):
+    from gridnode.setup import attend_detector
+
+    return attend_detector.handle(action, signal)
 
 
 @_service

@@ -178,6 +178,11 @@ class Shadow:
         self._open = []  # of `held`, the objects that are being written
         self.reported = None
 
+    def grow(self, size):
+        """Have so many bytes more for an update; before the first one."""
+        self.size += size
+        self._text = memoryview(bytearray(self.size))
+
     # -- reported
 
     def set(self, name, value):

@@ -271,6 +271,54 @@ def meter(
             work.read(port, out, name)
 
 
+class Action(StrEnum):
+    """What a detector is asked for."""
+
+    status = "status"
+    freeze = "freeze"
+    guarded = "guarded"
+    learning = "learning"
+    reset = "reset"
+    accept = "accept"
+
+
+@app.command(
+    epilog=epilog(
+        "gridnode detector --port /dev/ttyUSB0, then gridnode detector --port /dev/ttyUSB0 accept v1",
+        Exit.NO_NODE,
+        Exit.PORT_BUSY,
+        Exit.WRONG_CHIP,
+        Exit.REFUSED,
+    )
+)
+def detector(
+    port: Port,
+    action: Annotated[
+        Action,
+        typer.Argument(
+            help="status; freeze: end learning; guarded: let levels follow slowly, within a budget; "
+            "learning: go on learning; reset: forget everything and learn anew; accept: what a "
+            "signal reads now is ordinary."
+        ),
+    ] = Action.status,
+    signal: Annotated[
+        str | None, typer.Argument(help="Signal to accept, such as voltage, i2 or temperature.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell the state of the model.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the state of the node's anomaly detector, or change it.
+
+    The application is stopped for it and started again; what it has learnt so far is kept.
+    """
+    with verb(as_json) as out:
+        from gridnode_host import detector as work
+
+        work.run(port, out, action.value, signal, dry_run=dry_run)
+
+
 class Mode(StrEnum):
     """What the detector does when it has learnt."""
 
@@ -377,18 +425,24 @@ def demo(
     duration: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds (default: Ctrl-C).")
     ] = None,
+    learn: Annotated[
+        int,
+        typer.Option(
+            min=0, max=1000, help="Rows from which the detectors learn first, in fast motion."
+        ),
+    ] = 48,
     as_json: Json = False,
 ) -> None:
     """Run virtual nodes on a virtual bench and show their shadows beside the physics' truth.
 
-    Loads change by themselves, and after about ten seconds the first node's voltage is too high
-    for a while, so that an alarm is seen. Ctrl-C ends it as a --duration does: with a summary,
-    and exit code 8 if the shadow of a node has not arrived. Ctrl-C before the nodes have started
-    ends it with 0.
+    Loads change by themselves. After about ten seconds the first node's voltage is too high for a
+    while, then the last node is overloaded: alarms are seen, and what the detectors name. Ctrl-C
+    ends it as a --duration does: with a summary, and exit code 8 if the shadow of a node has not
+    arrived. Ctrl-C before the nodes have started ends it with 0.
     """
     with verb(as_json) as out:
         work = bench_room("demo")
-        raise typer.Exit(work.run(out, nodes=nodes, duration=duration))
+        raise typer.Exit(work.run(out, nodes=nodes, duration=duration, learn=learn))
 
 
 @app.command(

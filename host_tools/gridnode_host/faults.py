@@ -31,6 +31,7 @@ _MQTT = "sign in at the broker"
 
 _START = "start with the configuration"
 _MEASURE = "measure"
+_JUDGE = "judge the readings"
 
 _DEFECT = "This is a defect of the firmware: keep the node's /log and update the node."
 _CERTS = "Provision the node again; gridnode certs --renew makes new certificates."
@@ -135,6 +136,25 @@ _ADVICE = {
         "Keep the node powered until it is repaired: its flash takes no more writes.",
         exit=Exit.REFUSED,
     ),
+    "model": Advice(
+        _JUDGE,
+        "Nothing to do after a change of SKU, wiring or ratings: it learns anew.",
+        exit=Exit.REFUSED,
+    ),
+    "faults": Advice(
+        _JUDGE,
+        "Provision again: the rules of faults on the node are not of this firmware.",
+        exit=Exit.REFUSED,
+    ),
+    "unsaved": Advice(
+        _JUDGE,
+        "Keep the node powered: after a power cut it has the model of before, or learns anew.",
+        exit=Exit.REFUSED,
+    ),
+    "no_room": Advice(
+        _JUDGE, "Flash an image in which the application is frozen.", exit=Exit.REFUSED
+    ),
+    "failed": Advice(_JUDGE, "Restart the node. " + _DEFECT, exit=Exit.REFUSED),
     "memory": Advice("run the application", "Restart the node. " + _DEFECT, exit=Exit.REFUSED),
     "internal": Advice("run the application", _DEFECT, exit=Exit.REFUSED),
     "crash": Advice("run the application", _DEFECT, exit=Exit.REFUSED),

@@ -28,6 +28,7 @@ from gridnode_host.output import Output
 NODE_JSON = "/config/node.json"
 PROFILE_JSON = "/config/profile.json"
 CALIBRATION_JSON = "/config/calibration.json"
+FAULTS_JSONL = "/config/faults.jsonl"
 CA_DER, CERT_DER, KEY_DER = "/certs/ca.der", "/certs/cert.der", "/certs/key.der"
 
 WIFI_KEY_VARIABLE = "GRIDNODE_WIFI_KEY"
@@ -130,11 +131,12 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
     _check_interval(plan.config, plan.profile)
     folder = certs.node_folder(plan.certs_dir, plan.thing)
     ca = certs.read_der(plan.ca_file) if plan.ca_file else None
-    documents = {NODE_JSON: plan.config, PROFILE_JSON: plan.profile}
+    profile, table = _detection(plan.profile)
+    documents = {NODE_JSON: plan.config, PROFILE_JSON: profile}
     if plan.calibration is not None:
         documents[CALIBRATION_JSON] = plan.calibration
     if dry_run:
-        for path in (*documents, CA_DER, CERT_DER, KEY_DER):
+        for path in (*documents, FAULTS_JSONL, CA_DER, CERT_DER, KEY_DER):
             out.event("plan", f"would write {path} to the node on {plan.port}", path=path)
         if not plan.keep_keys and (folder / "key.der").is_file():
             out.event("plan", f"would then remove {folder / 'key.der'}", path=str(folder))
@@ -151,6 +153,7 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
             else:  # a key that is not to be kept never reaches this machine's disk
                 cert, key = certs.new_node(authority, plan.thing)
         files = {path: _compact(content) for path, content in documents.items()}
+        files[FAULTS_JSONL] = table
         files |= {CA_DER: ca or authority.der.read_bytes(), CERT_DER: cert, KEY_DER: key}
         install(node, files, out)
         certs.store_node(plan.certs_dir, plan.thing, cert, key if plan.keep_keys else None)
@@ -165,6 +168,15 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
         thing=plan.thing,
         connected_s=round(seconds, 2),
     )
+
+
+def _detection(profile: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return a profile without its rules of faults, and all rules, one a line: a node reads one at a time."""
+    own = profile.get("detector", {})
+    rules = resources.faults(own.get("faults"))
+    if "faults" in own:
+        profile = {**profile, "detector": {k: v for k, v in own.items() if k != "faults"}}
+    return profile, b"".join(_compact(rule) + b"\n" for rule in rules)
 
 
 def _check_interval(config: dict[str, Any], profile: dict[str, Any]) -> None:

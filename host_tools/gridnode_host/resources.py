@@ -142,21 +142,31 @@ def _part(
     return path.stem, document
 
 
-def faults() -> list[dict[str, Any]]:
-    """Return the rules of faults as a node gets them: boards/faults.json without its reasons."""
+def faults(own: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Return the rules of faults as a node gets them: boards/faults.json without its reasons.
+
+    ``own`` are a profile's rules: they replace all those of the same fault.
+    """
     path = _data("boards", "faults.json")
-    document = _load(path, "faults")
+    rules = _rules(_load(path, "faults"), str(path))
+    if own:
+        named = {rule.get("fault") for rule in own}
+        rules = [rule for rule in rules if rule["fault"] not in named]
+        rules += _rules({"version": 1, "title": "faults", "faults": own}, "detector.faults")
+    return [{key: part for key, part in rule.items() if key != "why"} for rule in rules]
+
+
+def _rules(document: dict[str, Any], where: str) -> list[dict[str, Any]]:
     problem = best_match(Draft202012Validator(schema("faults")).iter_errors(document))
     if problem:
         raise GridnodeError(
             "read faults",
-            f"{path}: {problem.json_path}: {problem.message}",
+            f"{where}: {problem.json_path}: {problem.message}",
             "Correct the file; boards/schema/faults.schema.json describes it.",
             Exit.USAGE,
         )
-    return [
-        {key: part for key, part in rule.items() if key != "why"} for rule in document["faults"]
-    ]
+    found: list[dict[str, Any]] = document["faults"]
+    return found
 
 
 def profile(name: str) -> dict[str, Any]:

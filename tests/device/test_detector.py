@@ -434,13 +434,11 @@ def test_models_of_others_are_refused():
         (PLACE, dict(LIMITS, rating_a=200), "the model is of another SKU: its ratings differ"),
         (PLACE, dict(LIMITS, v_nominal=120), "the model is of another SKU: its ratings differ"),
         (PLACE, dict(LIMITS, interval_s=60), "the model is of another SKU: its interval differ"),
-        (PLACE, dict(LIMITS, faults=faults()), "the model is of another make: its parts have other sizes"),
     ):
         other = Detector(names, limits)
         assert other.load(model) == reason, other.load(model)
         assert other.state == "learning" and other.training
-    learning, _ = trained()
-    assert detector.load(learning.save()) == "the model was saved before it had learnt"
+    assert Detector(PLACE, dict(LIMITS, faults=faults())).load(model) == ""  # the table may come later
     newer = bytearray(model)
     newer[4] = 2
     assert detector.load(newer) == "the model is of version 2, this firmware reads 1"

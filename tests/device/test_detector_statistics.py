@@ -99,7 +99,7 @@ def test_weather_is_no_jump():
 
 def test_a_base_follows_at_once_when_a_jump_has_halved():
     watched = Watched({"jump": 96})
-    assert watched.run([400] * 50)
+    assert watched.run([400] * 10)
     found = watched.run([150] * 200)
     assert not found or found[-1][0] < 20, found
 

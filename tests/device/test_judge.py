@@ -42,7 +42,8 @@ def test_alarm_with_hold_and_hysteresis():
     assert 0.5 <= v["grade"] <= 1 and v["signals"] == {"current": v["grade"]}
     assert feed(judge, 50, voltage=230.0, current=59.5) == [], "still within the hysteresis"
     assert feed(judge, 5, voltage=230.0, current=58.9) == [("current", False)]
-    assert verdict(judge) == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}}
+    v = verdict(judge)
+    assert v == {"grade": 0.0, "alarm": False, "priority": None, "signals": {}, "kinds": {}, "model": "off"}
 
 
 def test_a_short_excursion_is_no_alarm():

@@ -214,7 +214,7 @@ def test_the_demo_gives_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, code:
 
     monkeypatch.setattr(demo, "run", run)
     assert gridnode("demo", "--nodes", "2", "--duration", "5")[0] == code
-    assert asked == {"nodes": 2, "duration": 5.0}
+    assert asked == {"nodes": 2, "duration": 5.0, "learn": 48}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,12 @@ class FakeNode:
             "power": values["power"] * self.gain,
             "timestamp": int(at),
             "seq": self.document.get("seq", 0) + 1,
-            "anomaly": {"alarm": high, "kinds": kinds},
+            "anomaly": {
+                "alarm": high,
+                "kinds": kinds,
+                "model": "frozen",
+                "faults": {"voltage_swell": 0.9} if high else {},
+            },
             "node": {"uptime": int(now - self.born)},
         }
         return True
@@ -62,7 +67,8 @@ class FakeRig:
         self.time = start
         self.hidden: set[str] = set()
         self.interrupt_at: float | None = None
-        self.clock = SimpleNamespace(now=lambda: self.time)
+        self.rates: list[int] = []
+        self.clock = SimpleNamespace(now=lambda: self.time, warp=self.rates.append)
         self.broker = SimpleNamespace(subscribe=self._subscribe)
         self.nodes = [FakeNode(self, k + 1, profile[k]) for k in range(nodes)]
         self.closed = False
@@ -114,8 +120,8 @@ def play(monkeypatch: pytest.MonkeyPatch, rigs: list[FakeRig]) -> Play:
         offset: float = 3.3,
         prepare: Callable[[FakeRig], None] = lambda rig: None,
     ) -> tuple[int, list[dict[str, Any]], str]:
-        def virtual(nodes: int, profile: list[str]) -> FakeRig:
-            rig = FakeRig(nodes, profile, START + offset)
+        def virtual(nodes: int, profile: list[dict[str, Any]], heap_kb: int) -> FakeRig:
+            rig = FakeRig(nodes, [one["sku"] for one in profile], START + offset)
             rigs.append(rig)
             prepare(rig)
             return rig
@@ -138,7 +144,7 @@ def of(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == name]
 
 
-@pytest.mark.parametrize("offset", [0.8, 3.3, 8.9, 9.9])
+@pytest.mark.parametrize("offset", [0.8, 3.3, 8.9, 9.5])
 def test_half_a_minute_shows_an_alarm_and_tells_it(
     play: Play, rigs: list[FakeRig], offset: float
 ) -> None:
@@ -149,6 +155,8 @@ def test_half_a_minute_shows_an_alarm_and_tells_it(
     one, two, three = of(events, "summary")
     assert one["alarms"] == ["voltage range_high"]
     assert two["alarms"] == three["alarms"] == []
+    assert one["faults"] == ["voltage swell"] and one["detector"] == "frozen"
+    assert rigs[0].rates == [demo.LEARN_RATE, 1]
     ringing = [e for e in of(events, "report") if e["anomaly"]["alarm"]]
     assert any(e["regular"] and e["steady"] and e["measured"]["voltage"] > 263.9 for e in ringing)
 
@@ -232,6 +240,8 @@ def test_the_view_fits_a_small_terminal() -> None:
     rig = FakeRig(3, ["home-60a-ct", "home-60a-ct", "feeder-200a"], START)
     rig.time += 8
     seen = [demo.Seen(node, rig.time) for node in rig.nodes]  # type: ignore[arg-type]
+    seen[1].reported = {"timestamp": START, "anomaly": {"alarm": False, "model": "learning"}}
+    seen[2].reported = {"timestamp": START, "anomaly": {"alarm": False, "model": "learning"}}
     seen[0].reported = {
         "timestamp": START,
         "voltage": 264.02,
@@ -239,7 +249,12 @@ def test_the_view_fits_a_small_terminal() -> None:
         "power": -98765.4,
         "power_factor": -0.123,
         "frequency": 49.987,
-        "anomaly": {"kinds": {"voltage": "range_high", "power_factor": "range_low"}},
+        "anomaly": {
+            "kinds": {"voltage": "range_high", "power_factor": "range_low"},
+            "model": "frozen",
+            "alarm": True,
+            "faults": {"overheating_joint": 0.7},
+        },
     }
     seen[0].truth = dict(seen[0].reported)
     seen[0].energy = (12.3456, 12.3457)
@@ -251,6 +266,8 @@ def test_the_view_fits_a_small_terminal() -> None:
     for word in (
         "ALARM node-1: voltage range_high",
         "ALARM node-1: power_factor range_low",
+        "FAULT node-1: overheating joint",
+        "learns",
         "home-60a-ct",
         "feeder-200a",
         "264.0",
@@ -272,7 +289,7 @@ def test_the_view_fits_a_small_terminal() -> None:
 
 @pytest.mark.timeout(60)
 def test_real_nodes_show_their_first_shadow() -> None:
-    result = CliRunner().invoke(cli.app, ["demo", "--nodes", "1", "--duration", "3", "--json"])
+    result = CliRunner().invoke(cli.app, ["demo", "--nodes", "1", "--duration", "3", "--learn", "0", "--json"])
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 0, result.output
     assert events[-1]["event"] == "done"

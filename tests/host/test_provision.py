@@ -47,10 +47,12 @@ def test_a_node_gets_all_files_and_the_laptop_keeps_no_key(
     assert set(files) == {
         "/config/node.json",
         "/config/profile.json",
+        "/config/faults.jsonl",
         "/certs/ca.der",
         "/certs/cert.der",
         "/certs/key.der",
     }
+    assert [json.loads(line) for line in files["/config/faults.jsonl"].splitlines()] == resources.faults()
     assert json.loads(files["/config/node.json"])["thing"] == "meter-1"
     assert isinstance(json.loads(files["/config/profile.json"])["board"], dict)
     assert (tmp_path / "nodes" / "meter-1" / "cert.der").read_bytes() == files["/certs/cert.der"]
@@ -76,6 +78,19 @@ def test_another_ca_can_be_given(tmp_path: Path) -> None:
     with FakeNode([CONNECTED]) as fake:
         run(fake, tmp_path / "own", ca_file=other.pem)
     assert fake.files["/certs/ca.der"] == other.der.read_bytes()
+
+
+def test_a_profiles_own_rules_of_faults_replace_those_of_the_same_fault(tmp_path: Path) -> None:
+    own = {"fault": "overload", "priority": 3, "each": "device", "all": [["i_most", 900, 950]], "guilty": ["i"]}
+    profile = {**resources.profile("home-60a-ct"), "detector": {"mode": "guarded", "faults": [own]}}
+    with FakeNode([CONNECTED]) as fake:
+        run(fake, tmp_path, profile=profile)
+    rules = [json.loads(line) for line in fake.files["/config/faults.jsonl"].splitlines()]
+    assert [rule for rule in rules if rule["fault"] == "overload"] == [own] and len(rules) > 10
+    assert json.loads(fake.files["/config/profile.json"])["detector"] == {"mode": "guarded"}
+    profile["detector"]["faults"] = [{**own, "priority": 9}]
+    with pytest.raises(GridnodeError, match="priority"):
+        run(fake, tmp_path, profile=profile)
 
 
 def test_a_refusal_is_passed_on_and_the_staged_files_are_removed(tmp_path: Path) -> None:

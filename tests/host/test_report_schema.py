@@ -17,7 +17,7 @@ def _table(name: str) -> Any:
     """A table of the firmware's reading.py, whose constants may be built of one another."""
     root = resources.checkout()
     assert root is not None
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"const": lambda value: value}
     for node in ast.parse((root / "firmware/gridnode/reading.py").read_text("utf-8")).body:
         if isinstance(node, ast.Assign):
             exec(ast.unparse(node), found)
@@ -51,6 +51,8 @@ def test_short_names_of_signals_are_unique() -> None:
         {"voltage": 230.1, "harmonics_current": [1.0, 20.5], "flags": ["sag_v1"], "energy_resets": 2},
         {"l1": {"voltage": 230.0, "phase_angle": -30.0}, "l2": None},
         {"meters": {"air": {"temperature": 20.0, "quality": {"humidity": "stale"}}, "gone": None}},
+        {"anomaly": {"grade": 1, "alarm": True, "model": "guarded", "faults": {"overload": 0.7, "gone": None}}},
+        {"detector": {"state": "off", "reason": "it needs 60 KB of memory, 14 KB are free"}},
     ],
 )
 def test_what_a_node_may_say(more: dict[str, Any]) -> None:
@@ -66,6 +68,8 @@ def test_what_a_node_may_say(more: dict[str, Any]) -> None:
         {"meters": {"air": {"degrees": 20.0}}},
         {"harmonics_current": [-1.0]},
         {"quality": {"voltage": "bad"}},
+        {"anomaly": {"grade": 1, "alarm": True, "model": "asleep"}},
+        {"detector": {"rows": 5}},
     ],
 )
 def test_what_a_node_may_not_say(more: dict[str, Any]) -> None:

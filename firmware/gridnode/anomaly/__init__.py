@@ -1,4 +1,7 @@
-"""Judges readings: what is wrong, how sure, since when. Rules now; statistics and models are further layers."""
+"""Judges readings: what is wrong, how sure, since when.
+
+Here are the rules that act at once, on blocks; rows are the business of `detector`, which `gridnode.detection` feeds.
+"""
 
 
 class Change:
@@ -22,8 +25,16 @@ class Judge:
         """Judge one block; returns the alarms that changed."""
         return [Change(rule) for rule in self.rules if rule.judge(reading)]
 
+    @property
+    def outside(self):
+        """Whether the newest reading breaks a rule, or the alarm of one lasts."""
+        for rule in self.rules:
+            if rule.grade or rule.alarm:
+                return True
+        return False
 
-def verdict(pipelines):
+
+def verdict(pipelines, detection=None):
     """The `anomaly` object of the report: grade 0..1, alarm, priority (1 is most urgent), per-signal detail."""
     grade = 0.0
     priority = None
@@ -37,10 +48,14 @@ def verdict(pipelines):
             if rule.alarm:
                 kinds[rule.signal] = rule.kind
                 priority = rule.priority if priority is None else min(priority, rule.priority)
-    return {
+    found = {
         "grade": round(grade, 2),
         "alarm": bool(kinds),
         "priority": priority,
         "signals": signals,
         "kinds": kinds,
+        "model": "off",
     }
+    if detection:
+        detection.merge(found)
+    return found

@@ -8,14 +8,13 @@ Flagged rows teach nobody. What is learnt is frozen and does not get used to fau
 from array import array
 from micropython import const
 
-from gridnode.anomaly import certain, model, scale
+from gridnode.anomaly import certain, scale
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.causes import Causes
 from gridnode.anomaly.electrical import Electrical
 from gridnode.anomaly.ensemble import Ensemble
 from gridnode.anomaly.fuzzy import HOLDS, Rules
 from gridnode.anomaly.signal import Signal
-from gridnode.anomaly.training import Training
 
 LEARNING = "learning"
 FROZEN = "frozen"
@@ -77,8 +76,7 @@ class Detector:
         if table:
             self.electrical = Electrical(names, self.limits)
             self.rules = Rules(table, self.electrical)
-        self.training = Training(self.signals, self.causes, self.ensemble, self.train_rows)
-        self.state = LEARNING
+        self._train()
         self.reason = ""
         self.rows = 0
         self.frozen_at = 0
@@ -86,6 +84,14 @@ class Detector:
         self._odd = 0
         self._strange = 0
         self._clear()
+
+    def _train(self):
+        # a room that may go once the model is frozen
+        from gridnode.anomaly.training import Training
+
+        self.training = Training(self.signals, self.causes, self.ensemble, self.train_rows)
+        self.state = LEARNING
+        return self.training
 
     def _clear(self):
         self.grade = 0
@@ -274,9 +280,7 @@ class Detector:
             self.reset()
         elif action == "learning":
             if self.training is None:
-                self.training = Training(self.signals, self.causes, self.ensemble, self.train_rows)
-                self.training.resume()
-                self.state = LEARNING
+                self._train().resume()
                 self.reason = ""
         elif action == "freeze":
             if self.state == GUARDED:
@@ -310,12 +314,18 @@ class Detector:
     @property
     def size(self):
         """Bytes of the arrays of the model."""
+        from gridnode.anomaly import model
+
         return model.size(self)
 
     def save(self):
         """What was learnt, as bytes."""
+        from gridnode.anomaly import model
+
         return model.save(self)
 
     def load(self, data):
         """Take what was learnt; returns "" or why not, and then nothing has changed."""
+        from gridnode.anomaly import model
+
         return model.load(self, data)

@@ -1,7 +1,8 @@
 """The learnt model as bytes: magic, version, lengths and CRC-32, then JSON of what it belongs to, then arrays.
 
-Numbers are little-endian, as all ports of MicroPython have them. The CRC is that of all other bytes. What a row leaves
-behind is in it as far as the next one needs it, if that comes in time; alarms and runs of equal readings start anew.
+One that still learns has its training with it. Numbers are little-endian, as all ports of MicroPython have them. The
+CRC is that of all other bytes. What a row leaves behind is there as far as the next one needs it; alarms and runs of
+equal readings start anew.
 """
 
 import binascii
@@ -14,12 +15,12 @@ VERSION = 1
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
 _CRC_AT = 12
-_SIZES = {"i": 4, "h": 2, "B": 1}
+_SIZES = {"i": 4, "h": 2, "H": 2, "B": 1}
 
 
 def size(detector):
     """Bytes that the arrays of a model take."""
-    return sum([_SIZES[code] * len(part) for code, part in _parts(detector)])
+    return sum([_SIZES[code] * len(part) for code, part in _parts(detector) + _usual(detector)])
 
 
 def save(detector):
@@ -34,42 +35,70 @@ def save(detector):
     facts["limit"] = detector.ensemble.limit
     facts["signals"] = [_learnt(signal) for signal in detector.signals]
     facts["known"] = [bool(cause and cause.relation.known) for cause in detector.causes.of]
+    facts["usual"] = bool(detector.electrical)
+    parts = _parts(detector)
+    if detector.training:
+        from gridnode.anomaly import progress
+
+        facts["training"] = progress.facts(detector.training)
+        parts += progress.arrays(detector.training)
     text = json.dumps(facts).encode()
     body = bytearray(text)
-    for _, part in _parts(detector):
+    for _, part in parts + _usual(detector):
         body.extend(part)
     head = struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), 0)[:_CRC_AT]
     return head + struct.pack("<I", binascii.crc32(body, binascii.crc32(head))) + body
 
 
-def load(detector, data):
-    """Put a model into a detector; returns "" or why not, and then the detector is as it was."""
+def read(data):
+    """(facts, where the arrays begin, "") of a model's bytes, or (None, 0, what is wrong with them)."""
     head = struct.calcsize(_HEAD)
+    reason = ""
     if len(data) < head or data[:4] != _MAGIC:
-        return "not a model"
+        return None, 0, "not a model"
     _, version, text, length, crc = struct.unpack(_HEAD, data[:head])
     if version != VERSION:
-        return "the model is of version %d, this firmware reads %d" % (version, VERSION)
-    if len(data) != head + length:
-        return "the model is cut short" if len(data) < head + length else "bytes follow the model"
-    if binascii.crc32(memoryview(data)[head:], binascii.crc32(data[:_CRC_AT])) != crc:
-        return "the model is damaged: its CRC does not match"
-    facts = json.loads(data[head : head + text])
+        reason = "the model is of version %d, this firmware reads %d" % (version, VERSION)
+    elif len(data) != head + length:
+        reason = "the model is cut short" if len(data) < head + length else "bytes follow the model"
+    elif binascii.crc32(memoryview(data)[head:], binascii.crc32(data[:_CRC_AT])) != crc:
+        reason = "the model is damaged: its CRC does not match"
+    return (None, 0, reason) if reason else (json.loads(data[head : head + text]), head + text, "")
+
+
+def load(detector, data):
+    """Put a model into a detector; returns "" or why not, and then the detector is as it was."""
+    facts, at, reason = read(data)
+    if reason:
+        return reason
     for key, value in _belongs(detector).items():
         if facts.get(key) != value:
             return "the model is of another SKU: its %s differ" % key
-    if facts["state"] == "learning":
+    training = facts.get("training")
+    if facts["state"] == "learning" and not training:
         return "the model was saved before it had learnt"
-    if text + size(detector) != length:
+    if training and training["of"] != detector.train_rows:
+        return "the model learns from %d rows, not from %d" % (training["of"], detector.train_rows)
+    if not training and _length(detector, facts["usual"]) not in (0, len(data) - at):
         return "the model is of another make: its parts have other sizes"
-    detector.reset()
+    if detector.rows or detector.training is None:
+        detector.reset()
     for signal, learnt in zip(detector.signals, facts["signals"]):
         if learnt:
             signal.resolve(math.ldexp(1.0, learnt[0]))
             rules = signal.certain
             rules.seen, rules.run_limit, rules.zeros, rules.rate = learnt[1:]
-    at = head + text
-    for code, part in _parts(detector):
+    parts = _parts(detector)
+    if training:
+        from gridnode.anomaly import progress
+
+        progress.restore(detector.training, training)
+        parts += progress.arrays(detector.training)
+    else:
+        detector.training = None
+    if facts["usual"]:
+        parts += _usual(detector)  # the table of faults may have come or gone since
+    for code, part in parts:
         end = at + _SIZES[code] * len(part)
         values = array(code, data[at:end])
         for k in range(len(part)):
@@ -78,7 +107,6 @@ def load(detector, data):
     for cause, known in zip(detector.causes.of, facts["known"]):
         if known:
             cause.relation.known = True
-    detector.training = None
     detector.state = facts["state"]
     detector.reason = facts["reason"]
     detector.rows = facts["rows"]
@@ -86,7 +114,8 @@ def load(detector, data):
     detector.now = facts["now"]
     detector.causes.valid_rows = facts["valid_rows"]
     detector.ensemble.limit = facts["limit"]
-    detector.ensemble.weighed = True
+    if not training:
+        detector.ensemble.weighed = True
     return ""
 
 
@@ -94,7 +123,8 @@ def _belongs(detector):
     """What must be equal for a model to fit; limits as integers, which JSON keeps."""
     limits = detector.limits
     ratings = [int((limits.get(key) or 0) * 16) for key in ("rating_a", "v_nominal")]
-    return {"names": list(detector.names), "ratings": ratings, "interval": detector.interval_s}
+    sku = limits.get("sku")
+    return {"SKU": sku, "names": list(detector.names), "ratings": ratings, "interval": detector.interval_s}
 
 
 def _learnt(signal):
@@ -115,6 +145,17 @@ def _parts(detector):
         if cause:
             parts += [("i", cause.relation.weights), ("i", cause.relation.centers)]
     parts += [("i", detector.causes.means), ("B", detector.ensemble.costs)]
-    if detector.electrical:
-        parts.append(("i", detector.electrical.learnt))
     return parts
+
+
+def _length(detector, usual):
+    """Bytes of the arrays of a model that has learnt, 0 where it cannot be told here."""
+    if usual and not detector.electrical:
+        return 0
+    parts = _parts(detector) + (_usual(detector) if usual else [])
+    return sum([_SIZES[code] * len(part) for code, part in parts])
+
+
+def _usual(detector):
+    """What the rules of faults have learnt."""
+    return [("i", detector.electrical.learnt)] if detector.electrical else []

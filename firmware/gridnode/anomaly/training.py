@@ -27,6 +27,7 @@ class Training:
     def __init__(self, signals, causes, ensemble, rows):
         self.signals = signals
         self.ensemble = ensemble
+        self.causes = causes
         self.lessons = Lessons(causes)
         self.rows = rows
         self.taken = 0

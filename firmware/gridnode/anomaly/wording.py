@@ -29,7 +29,7 @@ def sentence(detector):
     said = ""
     if detector.rules and detector.rules.top >= 0:
         said = detector.diagnosis.replace("_", " ")
-        said = said[0].upper() + said[1:]
+        said = "CT" + said[2:] if said.startswith("ct ") else said[0].upper() + said[1:]
     k = detector.worst
     if k is None:
         for j in range(len(detector.alarms)):

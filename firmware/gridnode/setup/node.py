@@ -9,7 +9,7 @@ from micropython import const
 from gridnode import rooms
 from gridnode.reading import DERIVED, PHASE
 
-_BASE_BYTES = const(1280)  # of a report: the node, its configuration, verdict and reasons, the last calibration
+_BASE_BYTES = const(1392)  # of a report: the node, configuration, verdict, reasons, last calibration, detector
 _PHASE_BYTES = const(512)  # that most meters need: kept while the heap is whole, later no piece of it is that large
 _HARMONIC_BYTES = const(14)  # per order of both spectra
 
@@ -42,6 +42,12 @@ def furnish(app):
         from gridnode.setup import link
 
         link.furnish(app, known)
+        link = None
+        rooms.forget()
+    if known["watch"]:
+        from gridnode.setup import detection
+
+        detection.furnish(app, known["watch"])
 
 
 def _load(names):
@@ -69,4 +75,8 @@ def _allot(app, known, meters):
         place = None
         gc.collect()
         place = bytearray(size)
-    app.shadow = shadow.Shadow(known["thing"], {"config": app.desired, "calibrate": app.calibrate}, place)
+    app.shadow = shadow.Shadow(known["thing"], _handlers(app), place)
+
+
+def _handlers(app):
+    return {"config": app.desired, "calibrate": app.calibrate, "detector": app.detector}

@@ -9,7 +9,7 @@ def read(app):
     """Judge profile, node.json and calibration; what is unusable is said and left out.
 
     Returns {"profile", "node", "calibration": path of a usable document or None, "hello": the CONNECT or None,
-    "thing", "rooms", "link": the modules that the node keeps, those of its link apart}.
+    "thing", "rooms", "link": the modules that the node keeps, those of its link apart, "watch": see `_watch`}.
     """
     documents.make_dirs()
     documents.recover()
@@ -18,6 +18,7 @@ def read(app):
     if profile:
         app.row_s = profile.get("row_s", app.row_s)
         app.site = _site(profile)
+    known["watch"] = profile and _watch(profile)
     document = _document(app, known, "node", config.check_node, "run", "measure without a link")
     problem = document and config.interval_problem(document, app.row_s)
     if problem:
@@ -74,6 +75,18 @@ def _site(profile):
         len(volts),
         volts[0].get("bias_mv"),
     )
+
+
+def _watch(profile):
+    """What the detector needs of a profile: see setup.detection."""
+    own = profile.get("detector", {})
+    return {
+        "sku": profile["sku"],
+        "main": profile["meters"][0]["id"],
+        "mode": own.get("mode", "frozen"),
+        "train_days": own.get("train_days", 4),
+        "limits": profile.get("limits", {}),
+    }
 
 
 def _connect_packet(app, document):

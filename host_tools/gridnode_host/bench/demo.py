@@ -17,6 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gridnode_host import resources
+from gridnode_host.bench.node import FROZEN_KB
 from gridnode_host.bench.rig import Rig
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.bench.routing import Message
@@ -41,6 +43,11 @@ JUDGED = ("voltage", "current", "power")  # whose worst difference the summary t
 # Amperes on a rating of 60 A, lag in degrees, share of the third harmonic.
 LOADS = ((6.0, 5.0, 0.0), (18.0, 8.0, 0.0), (11.0, 37.0, 0.4), (24.0, 25.0, 0.1))
 NORMAL_V, FAULT_V = 230.0, 264.0
+OVERLOAD = 1.15  # of the rating
+LEARN_ROWS = 48  # of the detectors, before the show begins
+LEARN_RATE = 20  # rig seconds per second meanwhile
+LEARN_S = 60.0  # real ones, at most
+MODELS = {"learning": "learns", "frozen": "ready", "guarded": "guarded", "suspect": "suspect"}
 
 LEGEND = (
     "V, A, W: worst difference from the truth over the reports of a whole row of steady mains.",
@@ -57,6 +64,7 @@ class Seen:
     first_s: float | None = None  # bench start to first accepted shadow
     reports: int = 0
     alarms: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # that its detector has named
     reported: dict[str, Any] = field(default_factory=dict)
     truth: dict[str, Any] = field(default_factory=dict)
     steady: bool = False  # nothing changed while the newest report was measured
@@ -68,9 +76,12 @@ class Seen:
     seq: int = 0
 
 
-def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
+def run(
+    out: Output, nodes: int = 3, duration: float | None = None, learn: int = LEARN_ROWS
+) -> int:
     """Run the demo until Ctrl-C or for ``duration`` seconds; return the exit code.
 
+    ``learn``: rows from which the nodes' detectors learn before it, in fast motion; 0: none.
     Raises `GridnodeError` with `Exit.CLOUD` when the shadow of any node did not arrive.
     """
     began = time.monotonic()
@@ -78,11 +89,13 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
     with terminable():
         try:
             with out.step(f"start the bench with {nodes} virtual nodes and provision them"):
-                profile = [PROFILES[0 if k % 3 < 2 else 1] for k in range(nodes)]
-                rig = Rig.virtual(nodes=nodes, profile=profile)
+                profile = [_profile(PROFILES[0 if k % 3 < 2 else 1], learn) for k in range(nodes)]
+                rig = Rig.virtual(nodes=nodes, profile=profile, heap_kb=FROZEN_KB)
             with rig:
                 seen = [Seen(node, rig.clock.now()) for node in rig.nodes]
                 _listen(rig, seen)
+                if learn:
+                    _teach(rig, seen, out)
                 _watch(rig, seen, out, began, duration)
         except KeyboardInterrupt:
             pass  # the way to end it
@@ -90,6 +103,38 @@ def run(out: Output, nodes: int = 3, duration: float | None = None) -> int:
         out.done("Ended before the nodes had started.")
         return int(Exit.DONE)
     return _summary(out, seen)
+
+
+def _profile(name: str, learn: int) -> dict[str, Any]:
+    """A profile whose detector learns from so few rows; 0: as it is."""
+    profile = resources.profile(name)
+    if learn:
+        profile["detector"] = {"train_days": learn * ROW_S / 86400}
+    return profile
+
+
+def _teach(rig: Rig, seen: list[Seen], out: Output) -> None:
+    """Let the detectors learn the loads in fast motion."""
+    minutes = max(1, round(LEARN_ROWS * ROW_S / 60))
+    with out.step(f"let the detectors learn {minutes} min of loads, in fast motion"):
+        play = _scene(seen, rig.clock.now(), faults=False)
+        rig.clock.warp(LEARN_RATE)
+        try:
+            deadline = time.monotonic() + LEARN_S
+            while time.monotonic() < deadline and _learning(rig, seen):
+                play(rig.clock.now())
+                time.sleep(REFRESH_S)
+        finally:
+            rig.clock.warp(1)
+
+
+def _learning(rig: Rig, seen: list[Seen]) -> bool:
+    return any(_model(rig.reported(one.node.thing)) == "learning" for one in seen)
+
+
+def _model(reported: dict[str, Any]) -> str:
+    """State of a detector; one that has not reported yet is going to learn."""
+    return str(reported.get("anomaly", {}).get("model", "off") if reported else "learning")
 
 
 @contextmanager
@@ -150,6 +195,7 @@ def _update(rig: Rig, one: Seen, out: Output, began: float, quiet: bool) -> None
     if one.first_s is None:
         one.first_s = time.monotonic() - began
     kinds = _kinds(one)
+    one.faults += [fault for fault in _faults(one) if fault not in one.faults]
     one.alarms += [alarm for alarm in kinds if alarm not in one.alarms]
     if quiet:
         return
@@ -157,7 +203,8 @@ def _update(rig: Rig, one: Seen, out: Output, began: float, quiet: bool) -> None
     text = ", ".join(f"{_number(values[name], digits)} {title}" for title, name, digits in COLUMNS)
     out.event(
         "report",
-        f"{one.node.thing}: {text}" + "".join(f"  ALARM {alarm}" for alarm in kinds),
+        f"{one.node.thing}: {text}" + "".join(f"  ALARM {alarm}" for alarm in kinds)
+        + "".join(f"  FAULT {fault}" for fault in _faults(one)),
         thing=one.node.thing,
         seq=one.seq,
         regular=regular,
@@ -211,18 +258,26 @@ def _kinds(one: Seen) -> list[str]:
     return [f"{name} {kind}" for name, kind in kinds.items() if kind]
 
 
-def _scene(seen: list[Seen], start: float) -> Callable[[float], None]:
-    """Return the play, to be called with the rig time: loads that come and go, and one fault.
+def _faults(one: Seen) -> list[str]:
+    """What the detector of a node names in its newest report."""
+    faults = one.reported.get("anomaly", {}).get("faults") or {}
+    return [name.replace("_", " ") for name, degree in faults.items() if degree]
+
+
+def _scene(seen: list[Seen], start: float, *, faults: bool = True) -> Callable[[float], None]:
+    """Return the play, to be called with the rig time: loads that come and go, and two faults.
 
     Each node's load changes at the beginning of every second row, so that the row after it is a
     steady one. The first node's voltage is too high from about ten seconds after the start on,
-    away from the ends of rows, and stays so for a whole row.
+    away from the ends of rows, and stays so for a whole row. Then the last node is overloaded.
     """
     first = start // ROW_S * ROW_S + ROW_S
 
+    overloaded: Seen | None = None
+
     def load(step: int) -> None:
         for k, one in enumerate(seen):
-            if (step + k) % 2 == 0:
+            if (step + k) % 2 == 0 and one is not overloaded:
                 amperes, lag, third = LOADS[((step + k) // 2 + k) % len(LOADS)]
                 one.changed = now()
                 one.node.circuit.set(
@@ -230,6 +285,13 @@ def _scene(seen: list[Seen], start: float) -> Callable[[float], None]:
                     phase_deg=lag,
                     harmonics={3: third},
                 )
+
+    def overload(one: Seen | None) -> None:
+        nonlocal overloaded
+        overloaded = one
+        if one:
+            one.changed = now()
+            one.node.circuit.set(current=OVERLOAD * one.node.rating, phase_deg=5.0, harmonics={})
 
     def voltage(volts: float) -> None:
         seen[0].changed = now()
@@ -243,7 +305,11 @@ def _scene(seen: list[Seen], start: float) -> Callable[[float], None]:
     script: list[tuple[float, Callable[[], None]]] = [
         (high, partial(voltage, FAULT_V)),
         (first + 2 * ROW_S + 1.5, partial(voltage, NORMAL_V)),
+        (first + 3 * ROW_S + 1.5, partial(overload, seen[-1])),
+        (first + 6 * ROW_S + 0.2, partial(overload, None)),
     ]
+    if not faults:
+        script.clear()
     step = 0
 
     def play(rig_time: float) -> None:
@@ -258,16 +324,27 @@ def _scene(seen: list[Seen], start: float) -> Callable[[float], None]:
     return play
 
 
+def _state(one: Seen) -> Text:
+    """What its link is at; on line: an alarm, or the state of its detector."""
+    if one.node.link != "online":
+        return Text(one.node.link)
+    if one.reported.get("anomaly", {}).get("alarm"):
+        return Text("alarm", style="bold red")
+    model = _model(one.reported)
+    return Text(MODELS.get(model, "up"), style="green")
+
+
 def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
     """What is shown on a terminal, from 80 columns on."""
     title = Text(f"Gridnode demo, {elapsed:.0f} s", style="bold")
     alarms = Text("no alarm", style="dim")
     ringing = [f"ALARM {one.node.thing}: {kind}" for one in seen for kind in _kinds(one)]
+    ringing += [f"FAULT {one.node.thing}: {fault}" for one in seen for fault in _faults(one)]
     if ringing:
         alarms = Text("\n".join(ringing), style="bold red")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("node", no_wrap=True)
-    table.add_column("link", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for name in (*(name for name, _, _ in COLUMNS), "kWh"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in seen:
@@ -281,8 +358,7 @@ def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
             if one.reported
             else ""
         )
-        link = Text("up", style="green") if one.node.link == "online" else Text(one.node.link)
-        table.add_row(one.node.thing, link, *measured, _number(energy[0], 4))
+        table.add_row(one.node.thing, _state(one), *measured, _number(energy[0], 4))
         mark = "" if one.steady or not one.truth else "~"
         table.add_row(
             Text(one.node.profile_name, style="dim"),
@@ -291,7 +367,7 @@ def _view(rig: Rig, seen: list[Seen], elapsed: float) -> Group:
             Text(_number(energy[1], 4), style="dim"),
             end_section=True,
         )
-    hint = "Upper line: measured. Lower line: age of the report, and the physics' truth;\n"
+    hint = "Upper line: the detector, measured. Lower line: age of the report, and the physics' truth;\n"
     hint += "~ the mains changed while it was measured. Ctrl-C ends the demo."
     return Group(title, alarms, table, Text(hint, style="dim"))
 
@@ -312,6 +388,8 @@ def _summary(out: Output, seen: list[Seen]) -> int:
             worst_percent={name: round(100 * off, 3) for name, off in one.worst.items()},
             energy_kwh={"measured": energy[0], "truth": energy[1]},
             alarms=one.alarms,
+            detector=_model(one.reported),
+            faults=one.faults,
         )
     if not out.as_json:
         out.table("summary", [_row(one) for one in seen], "")
@@ -320,6 +398,8 @@ def _summary(out: Output, seen: list[Seen]) -> int:
         for one in seen:
             for alarm in one.alarms:
                 out.event("alarm", f"Alarm of {one.node.thing}: {alarm}")
+            for fault in one.faults:
+                out.event("fault", f"The detector of {one.node.thing} has named: {fault}")
     missing = [one.node.thing for one in seen if one.first_s is None]
     if missing:
         raise GridnodeError(

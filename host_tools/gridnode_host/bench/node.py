@@ -28,6 +28,10 @@ HEAP_KB = 96
 stock image keeps imported code on the heap. Counted in words because objects are twice as large
 in a 64-bit VM (code 1.5 times). What the shims take is added: on the chip they are not Python."""
 
+FROZEN_KB = 160
+"""The same where the application is frozen into the image: on the chip its code then takes no heap,
+in the VM it does, and with the detector about 64 K words."""
+
 _ROM = {
     Cause.POWER_ON: (0x1, "POWERON_RESET"),
     Cause.HARD: (0xC, "SW_CPU_RESET"),

@@ -59,6 +59,7 @@ class RigNode(VirtualNode):
         seed: int = 0,
         ideal: bool = False,
         tolerance: Tolerance | None = None,
+        heap_kb: int | None = None,
     ) -> None:
         self.thing = thing
         self.profile = profile
@@ -77,7 +78,7 @@ class RigNode(VirtualNode):
         self.calibration = front_end.calibration
         self.chips = front_end.chips
         """Models by meter id."""
-        super().__init__(thing, folder, image, wiring, clock, micropython=micropython)
+        super().__init__(thing, folder, image, wiring, clock, micropython, heap_kb)
         self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT_EVENTS)
         self._heard = threading.Condition()
         self.on_line(self._hear)

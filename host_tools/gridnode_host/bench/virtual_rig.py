@@ -44,7 +44,9 @@ class VirtualRig(Rig):
     `provision` False leaves the nodes as they come from the factory. `ideal` takes parts at
     their design values, else each unit is spread by `seed` as far as `tolerance` says;
     `calibrated` gives each node the calibration that is exact for its unit. `interval_s` is that
-    of the reports. `on_event` hears the steps of provisioning: `(thing, event)`.
+    of the reports. `heap_kb` is the nodes' heap (None: `node.HEAP_KB`, that of a stock image;
+    `node.FROZEN_KB`: that of an image in which the application is frozen). `on_event` hears the
+    steps of provisioning: `(thing, event)`.
     """
 
     capabilities = CAPABILITIES
@@ -63,6 +65,7 @@ class VirtualRig(Rig):
         calibrated: bool = True,
         interval_s: int | None = None,
         network: str = "wlan",
+        heap_kb: int | None = None,
         on_event: Callable[[str, Json], None] | None = None,
     ) -> None:
         self.nodes: list[RigNode] = []
@@ -81,6 +84,7 @@ class VirtualRig(Rig):
                 seed=seed,
                 ideal=ideal,
                 tolerance=tolerance,
+                heap_kb=heap_kb,
             )
             if provision:
                 self.provision()
@@ -98,6 +102,7 @@ class VirtualRig(Rig):
         seed: int,
         ideal: bool,
         tolerance: Tolerance | None,
+        heap_kb: int | None,
     ) -> None:
         given = [profile] if isinstance(profile, str | Mapping) else list(profile)
         profiles = [_resolved(given[k % len(given)]) for k in range(nodes)]
@@ -128,6 +133,7 @@ class VirtualRig(Rig):
                 seed=seed + k,
                 ideal=ideal,
                 tolerance=tolerance,
+                heap_kb=heap_kb,
             )
             node.wiring.wlan[_SSID] = _WLAN_KEY
             node.wiring.modem_up = self._network == "none"

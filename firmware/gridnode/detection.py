@@ -1,0 +1,256 @@
+"""The detector at work: rows of the node's readings in, its verdict into the report, its model into flash.
+
+`setup.detection` makes it, where there is room for it.
+"""
+
+import gc
+import json
+from array import array
+from micropython import const
+
+from gridnode import rooms, storage
+from gridnode.anomaly.certain import RANGE
+from gridnode.anomaly.detector import FROZEN, GUARDED, LEARNING
+
+MODEL = "/data/detector.bin"
+LAST = "/data/detector.id"  # the last command from the cloud, which is done once
+
+_TOLD_S = const(60)  # between two messages that only name another fault
+_FOLLOWED_S = const(3600)  # between two copies of a model whose levels move
+_LEARNT_S = const(21600)  # between two copies of a training
+_SAID_S = const(3600)  # between two reports of how learning goes on
+_SEEN = const(500)  # grade from which a signal is told
+_PASSING = ("model", "progress", "wording", "learning", "training")
+_WIRING = const(("ct_reversed",))  # what the self-checks look for is evidence, not a reason to look away
+_NAN = float("nan")
+
+
+class Table:
+    """The rules of faults in a file, one after the other whenever they are asked for: as a whole they are large."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __iter__(self):
+        with open(self.path) as f:
+            for line in f:
+                yield json.loads(line)
+
+
+class Detection:
+    """sources: a tuple (pipeline, entry of `Reading.at`, name) per signal of the detector.
+
+    guarded: what to become once learnt. The rules of block rate act on their own signals at once: what the detector
+    has to say about their ranges is not told twice.
+    """
+
+    def __init__(self, detector, sources, guarded=False):
+        self.detector = detector
+        self.guarded = guarded
+        self.id = None  # of the last command
+        self.result = None  # how it ended
+        self._sources = sources
+        self._values = array("f", [_NAN] * len(sources))
+        self._ruled = {}
+        for pipeline in {source[0] for source in sources}:
+            for rule in pipeline.judge.rules:
+                self._ruled[rule.signal] = rule
+        # what no signal of the detector shows: no lesson while one of these has an alarm
+        self._others = [rule for name, rule in self._ruled.items() if name not in detector.names]
+        self._kinds = [None] * len(sources)  # of each signal's alarm, as told
+        self._fault = ""  # as told
+        self._told = self._saved = self._said = 0  # Unix s
+        self._unsaved = False
+        self._state = detector.state
+
+    def began(self, app):
+        """The model is loaded, or there is none."""
+        self._state = self.detector.state
+        app.shadow.set("detector", self.status())
+        self._forget()
+
+    def row(self, app, end):
+        """Judge the row that has ended at `end`, unless its values are of a calibration or of too little time."""
+        values = self._values
+        main = self._sources[0][0]
+        if main.calibrating or app.boot.safe_mode or main.row_ms < app.row_s * 500:
+            return
+        if self.detector.state == LEARNING:
+            for rule in self._others:
+                if rule.alarm:
+                    return
+        for k in range(len(values)):
+            pipeline, at, name = self._sources[k]
+            # a sensor slower than the rows has its newest reading told once more
+            reading = pipeline.row.reading if pipeline.row_ms else pipeline.meter.reading
+            value = reading.at[at].get(name)
+            values[k] = _NAN if value is None else value
+        detector = self.detector
+        detector.row(values, end)
+        self._tell(app, end)
+        if detector.state == FROZEN and self._state == LEARNING and self.guarded:
+            detector.command("guarded")
+        if detector.state != self._state:
+            self.turned(app)
+        self._keep(app, end)
+        main.flagged = detector.alarm and detector.diagnosis not in _WIRING
+
+    def _kind(self, k):
+        """Kind of a signal's alarm, None without one or where a rule of block rate has it."""
+        detector = self.detector
+        signal = detector.signals[k]
+        rule = self._ruled.get(signal.name)
+        if not detector.alarms[k] or (rule and (rule.alarm or signal.rule == RANGE)):
+            return None
+        if not signal.alarm:
+            return detector.diagnosis or "unclassified"  # blamed by a fault
+        cause = detector.causes.of[k]
+        return signal.alarm_kind(cause and cause.relation.known)
+
+    def _named(self):
+        """The fault to tell, "" without one."""
+        detector = self.detector
+        if detector.kind == "unclassified" or (detector.rules and detector.rules.top >= 0):
+            return detector.diagnosis
+        return ""
+
+    def _tell(self, app, end):
+        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute."""
+        detector = self.detector
+        turned = []
+        over = []
+        for k in range(len(self._kinds)):
+            kind = self._kind(k)
+            if kind != self._kinds[k]:
+                self._kinds[k] = kind
+                (turned if kind else over).append(detector.names[k])
+        fault = self._named()
+        named = fault != self._fault and (not (fault and self._fault) or end - self._told >= _TOLD_S)
+        former = self._fault
+        if named:
+            self._fault = fault
+        if over or (named and not fault):
+            self._over(app, over, former if named and not fault else None)
+        if turned or (named and fault):
+            self._told = end
+            self._raised(app, turned or [self._first() or "device"])
+        if turned or over or named:
+            self._forget()
+
+    def _first(self):
+        """The signal to tell first, None where none is blamed."""
+        detector = self.detector
+        if detector.worst is not None:
+            return detector.names[detector.worst]
+        for k in range(len(detector.alarms)):
+            if detector.alarms[k]:
+                return detector.names[k]
+        return None
+
+    def _raised(self, app, names):
+        detector = self.detector
+        first = self._first()
+        name = first if first in names else names[0]
+        known = name in detector.names and self._kinds[detector.names.index(name)]
+        fields = {"signal": name, "kind": known or detector.kind, "raised": True, "priority": detector.priority}
+        if len(names) > 1:
+            fields["signals"] = names
+        fields["fault"] = self._fault or None
+        fields["text"] = detector.text
+        app.raised(fields)
+
+    @staticmethod
+    def _over(app, names, fault):
+        """names: signals whose alarm is over; fault: what no longer holds, or None."""
+        fields = {"signal": names[0] if names else "device", "kind": None, "raised": False, "priority": None}
+        if len(names) > 1:
+            fields["signals"] = names
+        fields["fault"] = fault
+        text = fault and fault.replace("_", " ") + " is over"
+        if names:
+            text = "%s%s %s ordinary again" % (
+                text + "; " if text else "",
+                ", ".join(names),
+                "are" if len(names) > 1 else "is",
+            )
+        fields["text"] = text
+        app.raised(fields)
+
+    def merge(self, verdict):
+        """Add what the detector finds to the verdict of the block rules."""
+        detector = self.detector
+        verdict["model"] = detector.state
+        signals, kinds = verdict["signals"], verdict["kinds"]
+        for k in range(len(detector.grades)):
+            name = detector.names[k]
+            kind = self._kind(k)
+            if kind and name not in kinds:
+                kinds[name] = kind
+            if detector.grades[k] >= _SEEN:
+                signals[name] = max(signals.get(name, 0), detector.grades[k] / 1000)
+        fault = self._named()
+        verdict["grade"] = max(verdict["grade"], detector.grade / 1000)
+        if fault:
+            verdict["faults"] = {name: degree / 1000 for name, degree in detector.faults}
+        if kinds or fault:
+            verdict["alarm"] = True
+            verdict["priority"] = min(verdict["priority"] or 4, detector.priority or 4)
+
+    # -- state
+
+    def status(self):
+        """What is reported as `detector`."""
+        detector = self.detector
+        return {
+            "id": self.id,
+            "state": detector.state,
+            "reason": detector.reason or None,
+            "rows": detector.rows,
+            "frozen_at": detector.frozen_at or None,
+            "budget": detector.budget() if detector.state == GUARDED else None,
+            "result": self.result,
+        }
+
+    def turned(self, app):
+        """The state is another one, or a command was carried out: tell it, keep it."""
+        if self.detector.state != self._state:
+            self._state = self.detector.state
+            app.tell("detector", state=self._state, reason=self.detector.reason)
+        app.shadow.set("detector", self.status())
+        app.report_soon()
+        self._unsaved = True
+
+    def _keep(self, app, end):
+        state = self.detector.state
+        self._saved = self._saved or end
+        self._said = self._said or end
+        if state == LEARNING and end - self._said >= _SAID_S:
+            self._said = end
+            app.shadow.set("detector", self.status())
+        due = {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
+        if self._unsaved or (due and end - self._saved >= due):
+            self._saved = end
+            self.save(app)
+
+    def save(self, app):
+        """Write the model to flash; what goes wrong is said."""
+        self._unsaved = False
+        if not self.detector.rows:
+            return
+        try:
+            storage.write(MODEL, self.detector.save())
+        except Exception as e:  # noqa: BLE001 - the energy totals and the link must not suffer
+            app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again with the next change")
+        self._forget()
+
+    def command(self, app, action):
+        """Carry out freeze, guarded, learning, reset or accept <signal>; "" or why not."""
+        gc.collect()
+        if action == "reset":
+            storage.remove(MODEL)
+        return self.detector.command(action)
+
+    def _forget(self):
+        """Unload what is needed now and then; what teaches, once nothing is taught."""
+        last = _PASSING.index("learning") if self.detector.training else len(_PASSING)
+        rooms.drop(lambda path: path[0] == "anomaly" and path[-1] in _PASSING[:last])
