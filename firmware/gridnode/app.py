@@ -330,9 +330,13 @@ class App:
                 running.close()
                 raise
             except Exception as e:  # noqa: BLE001 - one room must not take the others down
-                self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
-                health.record_crash(e, clock.unix_time())
                 running = None
+                rooms.forget()
+                try:
+                    self.fault(name, "internal", "%s: %s" % (type(e).__name__, e), "start it again in 5 s")
+                    health.record_crash(e, clock.unix_time())
+                except MemoryError:
+                    pass  # what cannot be told must not keep the task from being started again
                 rooms.forget()
             self._seen[name] = self.uptime.ms()
             yield from asyncio.sleep_ms(_RESTART_MS)  # type: ignore[misc]

@@ -16,9 +16,10 @@ class SchemaError(ValueError):
 
 def load(name):
     """Schema `name` ("config", "profile", "calibration") of this image; it is parsed on demand and not kept."""
-    name = "gridnode._schemas." + name
-    text = __import__(name, None, None, ("TEXT",)).TEXT
-    del sys.modules[name]
+    path = "gridnode._schemas." + name
+    text = __import__(path, None, None, ("TEXT",)).TEXT
+    del sys.modules[path]
+    delattr(sys.modules["gridnode._schemas"], name)  # it would hold the text until the room goes
     return json.loads(text)
 
 

@@ -384,10 +384,10 @@ class Shadow:
             if text is None:
                 continue
             mark = crc32(text)
-            if self._handled.get(key) == mark:
+            former = self._handled.get(key)
+            if former == mark:
                 continue
             self._handled[key] = mark
-            handled = True
             ok = False
             value = "longer than %d bytes" % _PATCH
             if text:
@@ -396,6 +396,10 @@ class Shadow:
                 except MemoryError:
                     value = "no room for it in memory"
                     rooms.forget()
+                    self._handled[key] = ~mark  # it comes again with the next delta, and is told once
+                    if former == ~mark:
+                        continue
+            handled = True
             if ok:
                 self.set(key, value)
             self.set(key + "_error", None if ok else value)

@@ -343,7 +343,8 @@ def replay(
         Path | None,
         typer.Option(
             help='JSON: {"interval_s", "train_rows", "rating_a", "v_nominal", '
-            '"nominal": {signal: (lowest, highest)}}. What is absent does not limit.'
+            '"nominal": {signal: (lowest, highest)}}. What is absent does not limit; '
+            "interval_s and train_rows are then as the stream tells."
         ),
     ] = None,
     scores: Annotated[

@@ -1,6 +1,7 @@
 """A small littlefs in RAM, and RTC memory, for tests of what a node keeps."""
 
 import gc
+import io
 import vfs
 
 BASE = "/ram"
@@ -21,14 +22,28 @@ class Rtc:
 class Disk:
     """A block device in RAM whose supply fails before operation number `left` of its writes and erases.
 
-    With `torn`, the first half of the write that fails gets through.
+    With `torn`, the first half of the write that fails gets through. Like the flash of a node it allocates nothing: a
+    collection amid of an operation would close forgotten files under littlefs, and with the heap locked.
     """
 
     def __init__(self, blocks=64, size=512):
-        self.data = bytearray(b"\xff" * (blocks * size))
         self.blocks = blocks
         self.size = size
+        self._blank = b"\xff" * size
+        self._memory = io.BytesIO()
+        for _ in range(blocks):
+            self._memory.write(self._blank)
         self.supply()
+
+    def image(self):
+        """A copy of the content."""
+        self._memory.seek(0)
+        return self._memory.read()
+
+    def put(self, image):
+        """Put a copy back."""
+        self._memory.seek(0)
+        self._memory.write(image)
 
     def supply(self, left=-1, torn=False):
         """Switch on; the power stays for `left` operations (-1: for good)."""
@@ -46,28 +61,32 @@ class Disk:
     def readblocks(self, n, buf, off=0):
         if self.dead:
             return -5
-        at = n * self.size + off
-        buf[:] = self.data[at : at + len(buf)]
+        self._memory.seek(n * self.size + off)
+        self._memory.readinto(buf)
         return 0
 
     def writeblocks(self, n, buf, off=0):
-        at = n * self.size + off
         alive = not self.dead
         if self._fails():
-            half = len(buf) // 2
             if alive and self.torn:
-                self.data[at : at + half] = buf[:half]
+                self._memory.seek(n * self.size + off)
+                self._memory.write(buf, len(buf) // 2)
             return -5
-        self.data[at : at + len(buf)] = buf
+        self._memory.seek(n * self.size + off)
+        self._memory.write(buf)
         return 0
 
     def ioctl(self, op, arg):
+        if op == 4:
+            return self.blocks
+        if op == 5:
+            return self.size
         if op == 6:
             if self._fails():
                 return -5
-            at = arg * self.size
-            self.data[at : at + self.size] = b"\xff" * self.size
-        return {4: self.blocks, 5: self.size}.get(op, 0)
+            self._memory.seek(arg * self.size)
+            self._memory.write(self._blank)
+        return 0
 
 
 def setup():
@@ -105,13 +124,13 @@ class Root(Disk):
 
         Twice: with a clean cut and with one that tears a write. In the last round of each, nothing has failed.
         """
-        before = bytes(self.data)
+        before = self.image()
         for torn in (False, True):
             n = -1
             self.failed = True
             while self.failed:
                 n += 1
-                self.data[:] = before
+                self.put(before)
                 self.supply(n, torn)
                 with self:
                     action()
@@ -119,4 +138,4 @@ class Root(Disk):
                 yield n
                 self.failed = failed
             assert n, "the action writes nothing"
-        self.data[:] = before
+        self.put(before)

@@ -102,6 +102,7 @@ class Run:
         self.app.pipelines = list(pipelines)
         self.app.connection = connection
         self.app._furnish = lambda: None
+        self.record = lambda error, timestamp: None  # of a crash
         self.app._tick = lambda: None
 
     def go(self, *steps):
@@ -109,7 +110,7 @@ class Run:
         kept = app.asyncio, health.say, health.record_crash
         app.asyncio = self.world
         health.say = lambda event, **fields: self.said.append((self.world.now, event, fields))
-        health.record_crash = lambda error, timestamp: None
+        health.record_crash = self.record
         try:
             asyncio.run(self._go(steps))
         finally:
@@ -266,6 +267,18 @@ def test_a_task_that_fails_is_started_again_and_takes_no_other_down():
     assert all(4900 <= b - a <= 6000 for a, b in zip(at, at[1:])), at
     assert run.longest_without_feed() <= 2000
     assert len(good.turns) > 100, len(good.turns)
+
+
+def test_a_failure_that_finds_no_room_to_be_recorded_does_not_end_its_task():
+    def record(error, timestamp):
+        raise MemoryError
+
+    run = Run([meter("main"), meter("solar", MemoryError("broken"))])
+    run.record = record
+    run.go((60000, None))
+    at = run.faults("internal")
+    assert 10 <= len(at) <= 13, at
+    assert run.longest_without_feed() <= 2000
 
 
 # -- reminder

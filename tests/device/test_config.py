@@ -5,6 +5,8 @@ import json
 from gridnode import config, documents, schema
 from ramdisk import BASE, setup
 
+HEAP_KW = 192
+
 NODE = {
     "version": 1,
     "thing": "node-1",

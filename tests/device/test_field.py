@@ -333,9 +333,9 @@ def test_presets_that_cannot_be():
 def test_a_full_flash_leaves_the_totals_as_they_were():
     root = disk()
     outcomes = []
-    image = bytes(root.data)
+    image = root.image()
     for left in range(6):
-        root.data[:] = image
+        root.put(image)
         with root:
             found = book()
             found.checkpoint()

@@ -212,6 +212,30 @@ def test_refused_patch_is_remembered_by_its_content():
     assert len(log) == 2
 
 
+def test_patch_that_found_no_room_is_tried_with_the_next_delta_and_told_once():
+    short = [True, True, False]
+
+    def answer(patch):
+        if short.pop(0):
+            raise MemoryError
+        return True, patch
+
+    sh, log = make(answer)
+    delta = {"state": {"config": {"a": 1}}, "version": 1}
+    assert tell(sh, b"update/delta", delta) == "delta" and sh.dirty
+    payload = sh.report({"power": 1})
+    assert reported(payload)["config_error"] == "no room for it in memory"
+    accept(sh, payload)
+    delta["version"] = 2
+    assert tell(sh, b"update/delta", delta) is None and not sh.dirty, "no report out of turn for the same again"
+    delta["version"] = 3
+    assert tell(sh, b"update/delta", delta) == "delta" and len(log) == 3
+    found = reported(sh.report({"power": 1}))
+    assert found["config"] == {"a": 1} and found["config_error"] is None, found
+    delta["version"] = 4
+    assert tell(sh, b"update/delta", delta) is None and len(log) == 3
+
+
 def test_document_gives_difference_and_what_the_shadow_held_before():
     for piece in (None, 1, 50):
         sh, log = make()

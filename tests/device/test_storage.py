@@ -181,11 +181,11 @@ def test_a_recovery_survives_power_cuts():
         stage(old)
         documents.install(list(FILES))
         stage(new)
-    before = bytes(root.data)
+    before = root.image()
     begun = first = 0
     root.failed = True
     while root.failed:
-        root.data[:] = before
+        root.put(before)
         root.supply(first)
         with root:
             documents.install(list(FILES))

@@ -386,9 +386,9 @@ UNUSABLE = (
 
 def test_a_file_that_cannot_be_used_gives_way_to_the_one_before():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for n, make in enumerate(UNUSABLE):
-        root.data[:] = before
+        root.put(before)
         with root:
             spoil(make)
             document, problem = documents.load(documents.CALIBRATION, shelf().check)
@@ -404,9 +404,9 @@ def test_without_one_before_design_values_hold():
     root = disk(1.1)
     with root:
         storage.remove(documents.CALIBRATION + ".prev")
-    before = bytes(root.data)
+    before = root.image()
     for make in UNUSABLE:
-        root.data[:] = before
+        root.put(before)
         with root:
             spoil(make)
             assert shelf().load() is None and shelf().current()["meters"] == {}
@@ -471,9 +471,9 @@ def empty():
 def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
     root = disk(1.1, 1.2)
     outcomes = []
-    before = bytes(root.data)
+    before = root.image()
     for left in range(48):
-        root.data[:] = before
+        root.put(before)
         with root:
             s = shelf()
             document = s.begin()
@@ -502,9 +502,9 @@ def test_a_full_flash_refuses_and_the_old_one_stays_in_force():
 
 def test_a_full_flash_refuses_a_step_and_a_session():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for left in range(3):
-        root.data[:] = before
+        root.put(before)
         with root:
             s = shelf()
             document = s.begin()
@@ -514,7 +514,7 @@ def test_a_full_flash_refuses_a_step_and_a_session():
             refused(lambda d=document: drafts.push(d, [record()] * 4), "storage", "the flash is full")
             assert drafts.undo() == 0 and in_force() == 1.2
             assert files("calibration-draft") == ["calibration-draft-0.json"], files()
-        root.data[:] = before
+        root.put(before)
         with root:
             fill(left)
             refused(shelf().begin, "storage", "the flash is full")
@@ -537,9 +537,9 @@ def test_a_flash_that_fails_is_not_told_as_full():
 
 def test_a_full_flash_refuses_to_restore():
     root = disk(1.1, 1.2)
-    before = bytes(root.data)
+    before = root.image()
     for to in ("previous", "factory"):
-        root.data[:] = before
+        root.put(before)
         with root:
             fill(0)
             refused(lambda to=to: shelf().restore(to), "storage", "the flash is full")
@@ -576,23 +576,30 @@ def cut(root, action, old, new):
 
 
 def state():
-    """All that a node takes from its calibration."""
-    document = shelf().load()
-    return {
+    """All that a node takes from its calibration, and a declared factory set."""
+    s = shelf()
+    document = s.load()
+    found = {
         "gain": gain(document),
         "document": document,
         "generation": document["generation"] if document else 0,
         "notes": notes(),
+        "factory": None,
     }
+    if s.has_factory():
+        factory = s.load("/config/calibration-factory.json")
+        if "records" in factory:  # declared: the first commit keeps what was in force, whether it succeeds or not
+            found["factory"] = factory, list(drafts.read_lines("/config/calibration-factory"))
+    return found
 
 
 def ahead(root, action):
     """The state after `action`; the disk is put back."""
-    before = bytes(root.data)
+    before = root.image()
     with root:
         action()
         found = state()
-    root.data[:] = before
+    root.put(before)
     return found
 
 
@@ -626,7 +633,51 @@ def test_a_commit_that_prunes_and_declares_the_factory_set():
     def commit():
         s.commit(drafts.draft(), factory=True)
 
-    cut(root, commit, old, ahead(root, commit))
+    new = ahead(root, commit)
+    assert old["factory"] is None and gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 1
+    cut(root, commit, old, new)
+
+
+def test_a_factory_set_that_is_declared_anew_is_old_or_new_with_what_is_in_force():
+    root = disk(1.1, blocks=192)
+    with root:
+        session(1.2, record(note="works"), factory=True)
+        old = state()
+        assert gain(old["factory"][0]) == 1.2
+        s = shelf()
+        document = s.begin()
+        document["meters"] = entry(1.7)
+        drafts.push(document, [record(note="again"), record("phase", note="1.7")])
+
+    def commit():
+        s.commit(drafts.draft(), factory=True)
+
+    new = ahead(root, commit)
+    assert gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 2
+    cut(root, commit, old, new)
+
+
+def test_a_factory_set_is_not_declared_where_the_commit_finds_no_room():
+    root = disk(1.1, blocks=192)
+    with root:
+        session(1.2, record(note="works"), factory=True)
+        old = state()
+        prepared(1.3)
+    before = root.image()
+    outcomes = []
+    for left in range(60):
+        root.put(before)
+        with root:
+            fill(left)
+            try:
+                shelf().commit(drafts.draft(), factory=True)
+                outcomes.append(gain(state()["factory"][0]) == in_force() == 1.3)
+            except Refused:
+                assert state() == old, left
+                outcomes.append(False)
+            empty()
+            assert files("calibration-factory") == ["calibration-factory.json", "calibration-factory.jsonl"]
+    assert not outcomes[0] and outcomes[-1] and outcomes == sorted(outcomes), outcomes
 
 
 def test_restoring_is_old_or_new_at_every_power_cut():

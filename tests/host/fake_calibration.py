@@ -180,6 +180,7 @@ class CalibratingNode(FakeNode):
         return {
             "number": len(self.drafts) - 1,
             "records": [self._record(request, *one, after) for one in records],
+            "proof_s": 0 if step == "verify" else 4,
         }
 
     def _told(self, reference: dict[str, Any], k: int) -> dict[str, float]:

@@ -187,6 +187,53 @@ def test_a_source_goes_through_the_levels_of_the_pin() -> None:
     assert node.load["current"] == [30.0]  # its load is set by hand, its end too
 
 
+def test_levels_of_the_pin_can_be_set_by_hand() -> None:
+    levels = [str(200 + 200 * k) for k in range(10)]
+    script: Script = [
+        (r"take its table from", "l"),
+        (r"level at the pin", ["200 mV", "4oo", *levels[1:], ""]),
+        (r"Give the pin back", ""),
+    ]
+    with CalibratingNode() as node:
+        told = session(node, *script, further=("linearity",))
+    assert told.error is None, told.error
+    assert "voltmeter" in told.text
+    assert [mv for _, mv in node.taken] == [float(level) for level in levels]
+    assert "is not the unit; the value is wanted in mV" in told.text
+    [applied] = [one for one in node.requests("apply") if one["step"] == "linearity"]
+    assert applied["instrument"] == "Fluke 6105A s/n 123"
+    assert not [one for one in node.requests("measure") if one["step"] == "linearity" and "level_mv" not in one]
+
+
+def test_a_level_that_is_refused_is_asked_again_and_too_few_are_told() -> None:
+    condition = {"code": "condition", "condition": "level", "measured": 120.0, "limit": 80.0}
+    with CalibratingNode() as node:
+        node.refusals["linearity"] = [{"message": "the pin is 120 mV off the level that was told", **condition}]
+        node.refusals["apply"] = [{"code": "condition", "message": "1 levels are known, 9 are needed"}]
+        told = session(
+            node,
+            (r"take its table from", "l"),
+            (r"level at the pin", ["200", "200", "", ""]),
+            (r"Give the pin back", ""),
+            (r"What now\?", "s"),
+            (WATCH, ["s", "", "s", *["s"] * 7, "s"]),
+            further=("linearity",),
+        )
+    assert told.error is None, told.error
+    assert "refused  the pin is 120 mV off" in told.text
+    assert [mv for _, mv in node.taken] == [200.0]
+    assert "9 are needed" in told.text
+    assert node.generation == 7
+
+
+def test_the_sine_is_what_a_linearity_without_a_source_takes() -> None:
+    with CalibratingNode() as node:
+        told = session(node, (r"take its table from", ""), further=("linearity",))
+    assert told.error is None, told.error
+    assert [one for one in node.requests("measure") if one["step"] == "linearity" and "level_mv" not in one]
+    assert not node.taken
+
+
 def test_a_wrong_decimal_is_refused_and_asked_again() -> None:
     with CalibratingNode() as node:
         told = session(

@@ -47,7 +47,7 @@ class Causes:
         self.means = array("i", [0] * lags)  # of the squares, 1/256
         self._tau = [max(2, minutes * 60 // interval_s) for minutes in _TAU_MIN]
         self._air = -1
-        for name in ("t_ambient", "t_air"):
+        for name in scale.AIR:
             if name in names:
                 self._air = names.index(name)
         self._volts = [self._of(names, "v", "voltage", k) for k in self.currents]
@@ -74,6 +74,10 @@ class Causes:
             if kind == scale.POWER and self._of(names, "p", "power", current) == k and self._volts[c] >= 0:
                 return Cause([self._watts + c], [self._volts[c], current], 1, False)
         return None
+
+    def forget(self):
+        """Hours are missing: what is warm now is told by the next row."""
+        self.valid_rows = 0
 
     def take(self, ys, good, at):
         """Take a row of steps; `good[k]` says whether a signal can be believed, `at` is the bin of the day."""

@@ -37,7 +37,7 @@ class Certain:
         self.rule = 0
         self._last = 0.0
         self._y = scale.MISSING
-        self._seen = False
+        self.seen = False
         self._gone = 0
         self._outside = 0
         self._dead = False
@@ -49,18 +49,23 @@ class Certain:
             self._last = x
             self._y = y
 
+    def forget(self):
+        """The last value is no measure of the next one: rows are missing."""
+        self._y = scale.MISSING
+
     def _judge(self, x, y):
         if y == scale.MISSING:
             self._gone += 1
-            return MISSING if self._seen and self._gone >= _GONE_ROWS else 0
-        fresh = self._gone or not self._seen
+            return MISSING if self.seen and self._gone >= _GONE_ROWS else 0
+        fresh = self._gone or not self.seen
         self._gone = 0
-        self._seen = True
+        self.seen = True
         if self.rails and not self.rails[0] < y < self.rails[1]:
             return DEAD
         self.run = self.run + 1 if x == self._last and not fresh else 1
         if self._out_of_range(y):
             return RANGE
+        fresh = fresh or self._y == scale.MISSING
         if x == 0 and self._falls_dead(fresh):
             return DEAD
         if x != 0:

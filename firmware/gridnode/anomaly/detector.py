@@ -29,8 +29,10 @@ _TRAIN_DAYS = const(4)
 _INTERVAL_S = const(60)
 _LEAST_ROWS = const(32)
 _FOUL_PERCENT = const(1)
+_MOST = const(32000)  # of an input of the rules of faults
 _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
+_LOST_S = const(7200)
 _ODD_ROWS = const(8)  # of another interval until it counts
 
 
@@ -104,7 +106,7 @@ class Detector:
         learn: whether the row may teach; None: the detector decides, and freezes once it has `train_rows`.
         """
         judged = self._on_time(t)
-        if self.state == LEARNING and learn is None and self.rows >= self.train_rows:
+        if self.state == LEARNING and learn is None and self.training.taken >= self.train_rows:
             self.freeze(t)
         if self.state == LEARNING and learn is not None and not learn and self.rows >= _LEAST_ROWS:
             self.freeze(t)
@@ -136,7 +138,9 @@ class Detector:
         gap = t - self.now
         if self.now and not 0 < gap <= _LOST_ROWS * self.interval_s:
             for signal in self.signals:
-                signal.series.forget()
+                signal.forget(abs(gap) > _LOST_S)
+            if abs(gap) > _LOST_S:
+                self.causes.forget()
         self._odd = min(self._odd + 1, _ODD_ROWS) if 0 < gap * 2 < self.interval_s or gap > 2 * self.interval_s else 0
         self.now = t
         return self._odd < _ODD_ROWS
@@ -166,7 +170,7 @@ class Detector:
         signal.conclude(ratio, t)
         if signal.alarm:
             self._good[k] = 0
-        if self.state == GUARDED:
+        if self.state == GUARDED and not signal.idle:
             if signal.grade < _CALM:
                 signal.series.follow(_DAY_S // self.interval_s)
             signal.series.ease()
@@ -182,8 +186,9 @@ class Detector:
             coded = lost and signal.kind in (scale.TEMPERATURE, scale.HUMIDITY)
             self._sound[k] = _NAN if coded else values[k]
             upwards = signal.why < st.STEP and not signal.why & 1
-            x[slots[k]] = signal.ratio if upwards and not signal.rule else 0
-            x[slots[k] + 1] = signal.ratio if signal.why == st.QUIET and not signal.rule else 0
+            ratio = min(signal.ratio, _MOST)
+            x[slots[k]] = ratio if upwards and not signal.rule else 0
+            x[slots[k] + 1] = ratio if signal.why == st.QUIET and not signal.rule else 0
             x[slots[k] + 2] = 1000 if lost else 0
             x[slots[k] + 3] = 1000 if signal.rule == certain.STUCK else 0
         self.electrical.row(self._sound, teach)
@@ -303,7 +308,7 @@ class Detector:
         """What guarded levels have used of what they may move, the largest share in percent."""
         used = 0
         for signal in self.signals:
-            used = max(used, abs(signal.series.state[st.SHIFT]) * 100 // max(signal.series.budget(), 1))
+            used = max(used, signal.series.followed() * 100 // max(signal.series.budget(), 1))
         return used
 
     @property

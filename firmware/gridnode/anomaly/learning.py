@@ -23,6 +23,7 @@ _WARM_ROWS = const(20)
 _SHORT = const(1000)  # rows of a training that shows little of what is ordinary
 _YOUNG = const(18)  # its margins, 1/16
 _FOUL = const(4)  # times the second worst part
+_RUN = const(10)  # rows that any signal may stand still
 _LATE = const(500)  # rows after which a usual change hardly moves
 
 # By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of a step in steps.
@@ -63,13 +64,15 @@ class Learner:
         """Take the length of a run of equal readings."""
         self.state[_LONGEST] = max(self.state[_LONGEST], rows)
 
-    def resume(self, rows):
+    def resume(self, rows, run_limit):
         """Go on as after so many rows; the worst of the past is where the limits say."""
         n, s = self.state, self.series.state
         self.rows = n[_ROWS] = rows
         total = s[st.MEAN] * rows
         n[_HIGH] = total >> 24
         n[_LOW] = total & 0xFFFFFF
+        if run_limit is not None:
+            n[_LONGEST] = (run_limit - _RUN) // 2 if run_limit else rows
         for k in range(st.TESTS):
             for j in range(1, _SIZE):
                 self.peaks[k * _SIZE + j] = (self.series.limits[k] << 4) // _MARGIN[k]
@@ -197,4 +200,4 @@ class Learner:
     def longest_run(self):
         """Rows that the signal may stand still, 0 where it did so for a quarter of the training."""
         longest = self.state[_LONGEST]
-        return 0 if longest * 4 > self.rows else 2 * longest + 10
+        return 0 if longest * 4 > self.rows else 2 * longest + _RUN

@@ -1,16 +1,20 @@
 """The learnt model as bytes: magic, version, lengths and CRC-32, then JSON of what it belongs to, then arrays.
 
-One that still learns has its training with it. Numbers are little-endian, as all ports of MicroPython have them.
+One that still learns has its training with it. Numbers are little-endian, as all ports of MicroPython have them. The
+CRC is that of all other bytes. What a row leaves behind is there as far as the next one needs it; alarms and runs of
+equal readings start anew.
 """
 
 import binascii
 import json
+import math
 import struct
 from array import array
 
 VERSION = 1
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
+_CRC_AT = 12
 _SIZES = {"i": 4, "h": 2, "H": 2, "B": 1}
 
 
@@ -26,6 +30,8 @@ def save(detector):
     facts["reason"] = detector.reason
     facts["rows"] = detector.rows
     facts["frozen_at"] = detector.frozen_at
+    facts["now"] = detector.now
+    facts["valid_rows"] = detector.causes.valid_rows
     facts["limit"] = detector.ensemble.limit
     facts["signals"] = [_learnt(signal) for signal in detector.signals]
     facts["known"] = [bool(cause and cause.relation.known) for cause in detector.causes.of]
@@ -40,7 +46,8 @@ def save(detector):
     body = bytearray(text)
     for _, part in parts + _usual(detector):
         body.extend(part)
-    return struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), binascii.crc32(body)) + body
+    head = struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), 0)[:_CRC_AT]
+    return head + struct.pack("<I", binascii.crc32(body, binascii.crc32(head))) + body
 
 
 def read(data):
@@ -50,11 +57,11 @@ def read(data):
     if len(data) < head or data[:4] != _MAGIC:
         return None, 0, "not a model"
     _, version, text, length, crc = struct.unpack(_HEAD, data[:head])
-    if version > VERSION:
-        reason = "the model is of version %d, this firmware reads up to %d" % (version, VERSION)
+    if version != VERSION:
+        reason = "the model is of version %d, this firmware reads %d" % (version, VERSION)
     elif len(data) != head + length:
         reason = "the model is cut short" if len(data) < head + length else "bytes follow the model"
-    elif binascii.crc32(memoryview(data)[head:]) != crc:
+    elif binascii.crc32(memoryview(data)[head:], binascii.crc32(data[:_CRC_AT])) != crc:
         reason = "the model is damaged: its CRC does not match"
     return (None, 0, reason) if reason else (json.loads(data[head : head + text]), head + text, "")
 
@@ -66,20 +73,21 @@ def load(detector, data):
         return reason
     for key, value in _belongs(detector).items():
         if facts.get(key) != value:
-            return "the model is of another SKU: its %s is not this one's" % key
+            return "the model is of another SKU: its %s differ" % key
     training = facts.get("training")
     if facts["state"] == "learning" and not training:
         return "the model was saved before it had learnt"
     if training and training["of"] != detector.train_rows:
         return "the model learns from %d rows, not from %d" % (training["of"], detector.train_rows)
+    if not training and _length(detector, facts["usual"]) not in (0, len(data) - at):
+        return "the model is of another make: its parts have other sizes"
     if detector.rows or detector.training is None:
         detector.reset()
     for signal, learnt in zip(detector.signals, facts["signals"]):
         if learnt:
-            signal.resolve(learnt[0])
-            signal.certain.run_limit = learnt[1]
-            signal.certain.zeros = learnt[2]
-            signal.certain.rate = learnt[3]
+            signal.resolve(math.ldexp(1.0, learnt[0]))
+            rules = signal.certain
+            rules.seen, rules.run_limit, rules.zeros, rules.rate = learnt[1:]
     parts = _parts(detector)
     if training:
         from gridnode.anomaly import progress
@@ -103,7 +111,11 @@ def load(detector, data):
     detector.reason = facts["reason"]
     detector.rows = facts["rows"]
     detector.frozen_at = facts["frozen_at"]
+    detector.now = facts["now"]
+    detector.causes.valid_rows = facts["valid_rows"]
     detector.ensemble.limit = facts["limit"]
+    if not training:
+        detector.ensemble.weighed = True
     return ""
 
 
@@ -116,9 +128,11 @@ def _belongs(detector):
 
 
 def _learnt(signal):
-    """What the rules of a signal have learnt, None where its steps are not known."""
+    """Its steps as a power of two and what its rules have learnt, None where the steps are not known."""
     rules = signal.certain
-    return None if rules is None else [signal.per_unit, rules.run_limit, rules.zeros, rules.rate]
+    if rules is None:
+        return None
+    return [math.frexp(signal.per_unit)[1] - 1, rules.seen, rules.run_limit, rules.zeros, rules.rate]
 
 
 def _parts(detector):
@@ -132,6 +146,14 @@ def _parts(detector):
             parts += [("i", cause.relation.weights), ("i", cause.relation.centers)]
     parts += [("i", detector.causes.means), ("B", detector.ensemble.costs)]
     return parts
+
+
+def _length(detector, usual):
+    """Bytes of the arrays of a model that has learnt, 0 where it cannot be told here."""
+    if usual and not detector.electrical:
+        return 0
+    parts = _parts(detector) + (_usual(detector) if usual else [])
+    return sum([_SIZES[code] * len(part) for code, part in parts])
 
 
 def _usual(detector):

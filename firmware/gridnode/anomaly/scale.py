@@ -15,6 +15,8 @@ POWER = const(3)
 TEMPERATURE = const(4)
 HUMIDITY = const(5)
 
+AIR = ("t_ambient", "t_air")
+
 _LARGEST = const(32767)
 _BY_LETTER = {"v": VOLTAGE, "i": CURRENT, "p": POWER}
 _BY_NAME = {

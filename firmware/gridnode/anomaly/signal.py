@@ -14,6 +14,7 @@ SURE = const(1024)  # ratio of a rule
 _TWO_HOURS_S = const(7200)
 _BASE_S = const(21600)
 _SCALE_ROWS = const(32)  # from which the scale of a plain signal is told
+_HUGE = 2.0**100  # of a plain signal; eight times that is still a float32
 _FAMILY_KEYS = ("", "v", "i", "p", "t", "")
 
 _KINDS = ("level", "level", "level", "level", "level", "level", "level", "level", "spike", "spike")
@@ -26,6 +27,7 @@ class Signal:
     def __init__(self, name, limits):
         self.name = name
         self.kind = scale.family(name)
+        self.outdoors = self.kind == scale.HUMIDITY or name in scale.AIR  # weather moves it
         self.rating = limits.get("rating_a") or 0
         self.nominal = limits.get("v_nominal") or 0
         self.interval_s = int(limits["interval_s"])
@@ -33,7 +35,9 @@ class Signal:
         shift = 3
         while shift < 9 and self.interval_s << (shift + 1) <= _TWO_HOURS_S + _TWO_HOURS_S // 4:
             shift += 1
-        self.series = Series(shift, max(8, _BASE_S // self.interval_s))
+        self.series = Series(
+            shift, max(8, _BASE_S // self.interval_s), self.kind in (scale.TEMPERATURE, scale.HUMIDITY)
+        )
         self.certain = None
         self.per_unit = 0
         self._largest = 0.0
@@ -67,12 +71,21 @@ class Signal:
         least = int(scale.material(self.kind, self.rating, self.nominal) * per_unit)
         self.series.state[st.LEAST] = max(least, 8)
 
+    def forget(self, hours):
+        """Rows are missing before the next one, `hours` of them or few."""
+        if self.certain:
+            self.certain.forget()
+        if hours:
+            self.series.rest()
+        else:
+            self.series.forget()
+
     def read(self, x):
         """Take a value; sets `y` and the rule that it breaks."""
         self.x = x
         if self.certain is None:
             if x == x:  # noqa: PLR0124 - not NaN
-                self._largest = max(self._largest, abs(x))
+                self._largest = max(self._largest, min(abs(x), _HUGE))
                 self._rows += 1
                 if self._rows >= _SCALE_ROWS:
                     self.resolve(scale.factor((self._largest or 1) * 8))

@@ -61,7 +61,9 @@ _OVER = const(22)  # the deviation has halved
 _REF = const(23)  # distance before a step, 1/16
 _HALF = const(24)  # half of that step, 0: none
 _E1 = const(25)  # newest distance, 1/16
-STATE = const(26)
+_ACCEPTED = const(26)  # part of SHIFT that was accepted by command
+_LASTS = const(27)  # rows of this alarm
+STATE = const(28)
 
 _CLIP = const(512)  # of z in a mean
 _BUSY_CLIP = const(96)  # of |d| in a mean: 6 times the usual
@@ -79,11 +81,12 @@ JUMPED = const(2)
 class Series:
     """One signal.
 
-    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h. `tests` holds the newest values, `limits` those
+    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; lags: the cause of a deviation acts on after its
+    end (warm joints, moist air). `tests` holds the newest values, `limits` those
     of training, 0: none yet.
     """
 
-    def __init__(self, long_shift, base_rows):
+    def __init__(self, long_shift, base_rows, lags=False):
         self.state = array("i", [0] * STATE)
         self.bins = array("h", [0] * (2 * BINS))  # mean in steps, usual distance in 1/16
         self.visits = bytearray(BINS)
@@ -91,6 +94,7 @@ class Series:
         self.limits = array("h", [0] * TESTS)
         self.long_shift = long_shift
         self.base_rows = base_rows
+        self.lags = lags
         self.why = 0
         self.state[LEAST] = 8
         self.forget()
@@ -101,6 +105,12 @@ class Series:
         s[_Y1] = s[_Y2] = s[_Y3] = MISSING
         s[_Z1] = s[_Z2] = s[_SLOW] = s[_HALF] = 0
         s[_FAST] = s[_BASE]
+
+    def rest(self):
+        """Hours are missing: what was usual lately does not count either."""
+        self.forget()
+        s = self.state
+        s[_LONG] = s[_WANDER] = s[_BASED] = s[_PEAK] = s[_SETTLE] = s[_TOP] = s[_OVER] = 0
 
     def restart(self):
         """The signal is corrected in another way from here on."""
@@ -179,16 +189,21 @@ class Series:
         elif not s[_SETTLE]:
             if abs(off) > abs(s[_PEAK]) and (off ^ s[_PEAK]) >= 0:
                 s[_PEAK] = off
-            if off * _sign(s[_PEAK]) * 2 < abs(s[_PEAK]):
+            if off * _sign(s[_PEAK]) * self._part() < abs(s[_PEAK]):
                 s[_SETTLE] = self.base_rows // 3
         jump = agree(s[_FAST] - s[_BASE], 2 * (e - s[_BASE]))
         self._pair(JUMP, _times(jump >> 4, max(s[DEV], s[LEAST])))
 
+    def _part(self):
+        """Of its largest size a deviation must lose all but this part to be over; days bring weather of their own."""
+        return 4 if self.state[_LASTS] >= self.base_rows else 2
+
     def _recovery(self, size, hold):
         s = self.state
+        s[_LASTS] = min(s[_LASTS] + 1, self.base_rows) if hold else 0
         if hold:
             s[_TOP] = max(s[_TOP], size)
-            if 2 * size < s[_TOP]:
+            if self._part() * size < s[_TOP]:
                 s[_OVER] = 1
         elif not s[_OVER]:
             s[_TOP] = 0
@@ -242,7 +257,7 @@ class Series:
             if limit and tests[k] > 0:
                 r = (tests[k] << 8) // limit
                 any_test = max(any_test, r)
-                if r > worst and not (s[_OVER] and k not in (STEP, STEP + 1, BUSY, QUIET)):
+                if r > worst and not (s[_OVER] and self._fades(k)):
                     worst = r
                     self.why = k
         if any_test < ONE:
@@ -252,20 +267,26 @@ class Series:
             self.why = JUMP if s[_HALF] > 0 else JUMP + 1
         return worst
 
+    def _fades(self, test):
+        """Whether a test is silent while a deviation fades; one that comes and goes over the day does not fade."""
+        if test == WANDER:
+            return self.lags or self.state[FORM] != PROFILE
+        return test < STEP
+
     def accept(self):
         """The present level is ordinary from now on."""
         s = self.state
         s[SHIFT] += s[_FAST] << 4
-        s[_BASE] -= s[_FAST]
-        s[_FAST] = s[_SLOW] = s[_LONG] = s[_WANDER] = s[_HALF] = s[_TOP] = s[_OVER] = s[_PEAK] = 0
+        s[_ACCEPTED] = s[SHIFT]
+        s[_FAST] = s[_BASE] = s[_E1] = s[_SLOW] = s[_LONG] = s[_WANDER] = s[_HALF] = s[_TOP] = s[_OVER] = s[_PEAK] = 0
         s[_Z1] = s[_Z2] = 0
 
     def follow(self, rows_a_day):
-        """Let the level follow slowly: by three usual distances a day, fifteen in all."""
+        """Let the level follow slowly: by three usual distances a day, fifteen in all since it was accepted."""
         s = self.state
         move = max(s[DEV] * 48 // rows_a_day, 1)
         shift = s[SHIFT] + (move if s[_LONG] > 0 else -move)
-        if abs(shift) <= self.budget():
+        if abs(shift - s[_ACCEPTED]) <= self.budget():
             s[SHIFT] = shift
 
     def ease(self):
@@ -273,8 +294,12 @@ class Series:
         s = self.state
         s[_BASE] += (s[_FAST] - s[_BASE]) // (8 * self.base_rows)
 
+    def followed(self):
+        """By how much the level has followed, 1/256 of a step."""
+        return abs(self.state[SHIFT] - self.state[_ACCEPTED])
+
     def budget(self):
-        """Largest |SHIFT| of a guarded level, 1/256 of a step."""
+        """The most that it may."""
         return self.state[DEV] * 240
 
 

@@ -2,7 +2,8 @@
 
 from micropython import const
 
-from gridnode.anomaly import learning, scale
+from gridnode.anomaly import learning
+from gridnode.anomaly import statistics as st
 from gridnode.anomaly.causes import Lessons
 from gridnode.anomaly.learning import (
     CHOOSE_LONG,
@@ -31,7 +32,7 @@ class Training:
         self.rows = rows
         self.taken = 0
         self.broken = 0  # rows in which a rule was broken
-        self.learners = [Learner(g.series, learning.WEATHER if g.kind == scale.HUMIDITY else 1) for g in signals]
+        self.learners = [Learner(g.series, learning.WEATHER if g.outdoors else 1) for g in signals]
         interval_s = signals[0].interval_s
         self._choose = CHOOSE_LONG if rows * interval_s >= _LONG_S else CHOOSE_SHORT
         self._profiled = rows * interval_s * self._choose // 100 >= _PROFILE_S
@@ -46,8 +47,9 @@ class Training:
         self.taken = self.rows * SETTLED // 100
         self.lessons = None
         self._stage = 2
-        for learner in self.learners:
-            learner.resume(self.taken)
+        for k in range(len(self.learners)):
+            rules = self.signals[k].certain
+            self.learners[k].resume(self.taken, rules and rules.run_limit)
 
     def begin(self, ys, present, at):
         """A row that is learnt from; `at` is its bin of the day."""
@@ -85,6 +87,7 @@ class Training:
             certain.zeros = True
         if self._stage < 2 or learner.late:
             learner.change(y, learner.series.last())
+        y -= learner.series.state[st.SHIFT] >> 8
         learner.level(y, self._judged(learner))
         if self._stage == 1 and self.done >= self._choose - _COMPARE:
             learner.compare(y, self._at)
@@ -93,7 +96,7 @@ class Training:
         """The same, after they took it."""
         learner = self.learners[k]
         learner.limit(self._end, self._judged(learner))
-        learner.profile(y, self._at)
+        learner.profile(y - (learner.series.state[st.SHIFT] >> 8), self._at)
 
     def _judged(self, learner):
         return self._stage == 2 and (not learner.late or self.done >= SETTLED)
@@ -119,7 +122,7 @@ class Training:
             signal = self.signals[k]
             if self.learners[k].freeze():
                 foul.append(signal.name)
-            if signal.certain is not None:
+            if signal.certain is not None and self.learners[k].rows:
                 signal.certain.run_limit = self.learners[k].longest_run()
         self.ensemble.freeze()
         return foul

@@ -1,8 +1,11 @@
 """One plain sentence per alarm: what is seen where, and for how long."""
 
+from micropython import const
+
 from gridnode.anomaly import scale
 
 _UNITS = ("", "V", "A", "W", "degC", "%")
+_LONGEST = const(1000000000)  # what no instrument gives is told as it is
 _NAMES = ("", "voltage", "current", "power", "temperature", "humidity")
 _TELL = {
     "missing": "gives no reading",
@@ -72,7 +75,7 @@ def _label(signal):
         return name[2:3].upper() + name[3:].replace("_", " ") + " temperature"
     if signal.kind and name[1:].isdigit():
         return "L%s %s" % (name[1:], _NAMES[signal.kind])
-    return name[0].upper() + name[1:]
+    return name[:1].upper() + name[1:]
 
 
 def _duration(seconds):
@@ -84,4 +87,6 @@ def _duration(seconds):
 
 def _plain(value):
     """Four digits, never an exponent."""
-    return "%d" % round(value) if abs(value) >= 1000 else "%.4g" % value
+    if 1000 <= abs(value) <= _LONGEST:
+        return "%d" % round(value)
+    return "0" if abs(value) < 0.0001 else "%.4g" % value

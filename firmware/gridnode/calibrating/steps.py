@@ -13,7 +13,7 @@ from gridnode.calibrating import Refused, drafts, procedure
 from gridnode.calibrating.station import Station, profile
 
 _ANEW = const(("meters", "schema", "_schemas"))
-_PASSING = const(("store", "field", "serial"))
+_PASSING = const(("store", "field", "serial", "sweep", "linearity", "converter", "front_end"))
 _STAYS = const(("setup", "calibration", "drivers"))  # of the setup, since the station knows them
 
 
@@ -135,7 +135,10 @@ def _take_level(name, mv):
 
 
 def _unload(*more):
-    """Drop what is loaded anew when it is wanted: drivers, the store, the judge of documents, `more` of this room."""
+    """Drop what is loaded anew when it is wanted: drivers, the store, the judge of documents, `more` of this room.
+
+    What is pending keeps its own module.
+    """
 
     def goes(path):
         name = path[-1]
@@ -169,11 +172,14 @@ def apply(request):
         document["operator"], document["date"] = now.operator, now.date
     number = drafts.push(document, ())  # while there is room; what is not proven goes again
     try:
-        applied = None
+        applied, seconds = None, 0
         if step != "verify":
             station = _place(document, name, step)
             document = None
-            station.run(found.retry(station.meter))
+            proof = found.retry(station.meter)
+            station.run(proof)
+            seconds = getattr(proof, "seconds", 0)
+            proof = None
             applied = procedure.applied_by(station.meter, station.correction)
             station = None
             _unload()
@@ -191,7 +197,7 @@ def apply(request):
     except Exception:
         drafts.undo()
         raise
-    return {"number": number, "records": records}
+    return {"number": number, "records": records, "proof_s": seconds}
 
 
 def commit(request):

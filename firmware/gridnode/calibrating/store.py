@@ -2,11 +2,13 @@
 
 A session works on drafts, one per accepted step, so that a step can be undone and a session that breaks off changes
 nothing. What becomes valid replaces the file in one step (documents.save); a copy of it stays as a generation.
+A declared factory set waits aside until it is in force, so that both become valid in that one step.
 The records of the steps lie beside the values, a line of JSON each, and are never in memory together: `records` in the
 values tells how many there are and the CRC-32 of their file, `former` the generation that was in force before.
 """
 
 import json
+import os
 from binascii import hexlify
 from micropython import const
 
@@ -16,6 +18,7 @@ from gridnode.setup import judge
 
 FACTORY = "/config/calibration-factory"
 
+_DECLARED = const("/config/calibration-factory-new")  # the factory set once it is in force, nothing before
 _GENERATION = const("/config/calibration-g")
 _KEPT = const(5)  # generations
 _RECORDS = const(64)
@@ -59,7 +62,17 @@ class Store:
 
     def has_factory(self):
         """Whether there is a factory set."""
+        self._settle()
         return storage.exists(FACTORY + drafts.VALUES)
+
+    def _settle(self):
+        """Make what was declared the factory set if it came into force, and drop it otherwise."""
+        number = (self.load(_DECLARED + drafts.VALUES) or {}).get("generation")
+        if number is not None and number == self.current()["generation"]:
+            for end in (drafts.LINES, drafts.VALUES):  # these last: with them it is done
+                if storage.exists(_DECLARED + end):
+                    os.rename(_DECLARED + end, FACTORY + end)
+        drafts.remove(_DECLARED)
 
     def commit(self, document, records=None, factory=False):
         """Put a calibration in force as the newest generation; returns its number.
@@ -98,12 +111,14 @@ class Store:
             document["records"] = drafts.write_lines(stem, lines)
             drafts.save(stem, document)
             if factory:
-                drafts.write_lines(FACTORY, drafts.read_lines(stem))
-                drafts.save(FACTORY, document)
+                drafts.write_lines(_DECLARED, drafts.read_lines(stem))
+                drafts.save(_DECLARED, document)
             drafts.save(documents.CALIBRATION[: -len(drafts.VALUES)], document)
         except Refused:
-            drafts.remove(stem)  # it was never in force
+            for unused in (stem, _DECLARED):
+                drafts.remove(unused)  # it was never in force
             raise
+        self._settle()
         drafts.drop()
         for old in self.generations()[:-_KEPT]:
             if old != former:
@@ -112,6 +127,7 @@ class Store:
 
     def restore(self, to):
         """Put the factory set or the generation before the one in force back; returns it."""
+        self._settle()
         if to == "factory":
             document = self.load(FACTORY + drafts.VALUES)
             if document is None:

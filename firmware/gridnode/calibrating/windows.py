@@ -41,6 +41,7 @@ class Windows:
         self.full = False
         self.rejected = 0
         self.window_s = 0  # of the longest
+        self.seconds = 0.0  # of all
         self.window = Window(meter.id, meter.phases, [name for name in meter.names if name in _NAMES])
         self.conditions = conditions
         self._each = each or list(meter.reading.each())  # the meter itself may be let go before the windows
@@ -66,6 +67,7 @@ class Windows:
         if window.ms < 1000 * self.conditions["window_s"] * turns:
             return
         self.window_s = max(self.window_s, window.ms / 1000)
+        self.seconds += window.ms / 1000
         coverage = window.coverage()
         gc.collect()  # what is kept of the window then lies low, not all over the heap
         found = window.finish(0)

@@ -12,7 +12,7 @@ from gridnode import reading as r
 from gridnode.meters import angle
 from gridnode.meters.polled import BusError, Polled, Unusable
 
-_DISNOLOAD = const(0x001)  # active, reactive, apparent
+_DISNOLOAD = const(0x001)  # no-load detection off: bit 0 of active, 1 of reactive, 2 of apparent energy
 _LAST_OP = const(0x0FD)
 _UNLOCK = const(0x0FE)
 _CONFIG = const(0x102)

@@ -121,8 +121,12 @@ def sweep(session: Session, task: Task, levels: Sweep, source: Source) -> Result
             source.release()
         raise
     source.release()
-    measured = Measured([], [], levels.levels, 0, 0.0, None)
-    instrument = task.instrument or source.name
+    return apply_levels(session, task, levels.levels, task.instrument or source.name)
+
+
+def apply_levels(session: Session, task: Task, count: int, instrument: str) -> Result:
+    """Let the node make its table of the levels that it has taken."""
+    measured = Measured([], [], count, 0, 0.0, None)
     return session.apply(
         task.step, task.meter, None, measured, {}, {}, instrument, label=task.label
     )

@@ -15,7 +15,7 @@ from rich.text import Text
 from gridnode_host.calibrate import certificate, conduct, run, steps, tell
 from gridnode_host.calibrate.conduct import Seen, Task
 from gridnode_host.calibrate.plan import Plan, Source, Sweep
-from gridnode_host.calibrate.quantities import UNITS, Value, typed
+from gridnode_host.calibrate.quantities import UNITS, Value, millivolts, typed
 from gridnode_host.calibrate.references import Instruments, instruments
 from gridnode_host.calibrate.session import STILL, Meter, Result, Session, open_session
 from gridnode_host.calibrate.steadiness import Steadiness
@@ -132,6 +132,7 @@ class Guide:
         self._out = out
         self._instrument: str | None = None
         self._uncertainty: dict[str, float] = {}
+        self._by_hand = False  # a person sets the levels of the linearity
 
     def meter(self, meter: Meter, further: Sequence[str]) -> str:
         """Lead through the steps of one meter; returns how it ended."""
@@ -176,6 +177,10 @@ class Guide:
             label=_label(item),
             settle_s=_LEVEL_S,
         )
+        if item.step == "linearity" and not self._source:
+            choices = {"s": "the supply's pure sine", "l": "levels that you set at the pin"}
+            question = "What does the node take its table from?"
+            self._by_hand = self._terminal.choose(question, choices, "s") == "l"
         self._show(task, item, place)
         steady = Steadiness(meter, steps.STEPS[item.step].steady, task.phases)
 
@@ -217,6 +222,8 @@ class Guide:
         if task.step == "linearity" and self._source:
             with self._out.step("go through the levels at the pin, apply and prove them"):
                 return conduct.sweep(self._session, task, Sweep(), self._source)
+        if task.step == "linearity" and self._by_hand:
+            return self._levels(task)
         seen = self._measure(task)
         typed_values = self._asked(task, former)
         full = replace(
@@ -228,6 +235,28 @@ class Guide:
         with self._out.step(f"apply {task.step} and prove it"):
             complete = conduct.complete(full, seen)
             return conduct.apply(self._session, full, complete, self._reference)
+
+    def _levels(self, task: Task) -> Result:
+        """Ask for levels at the pin until there are enough; the node takes each at once."""
+        self._ask_instrument()
+        taken = 0
+        while text := self._terminal.ask(f"  level at the pin, mV ({taken} taken; Enter = no more)"):
+            try:
+                answer = self._session.level(task.meter, millivolts(text))
+            except ValueError as err:
+                self._terminal.say(f"  {err}", "yellow")
+            except GridnodeError as err:
+                if err.exit != Exit.REFUSED:
+                    raise
+                self._terminal.say(f"  refused  {err.cause}", "red")
+            else:
+                taken = int(answer["levels"])
+                self._terminal.say(f"  the table in force makes {answer['level_mv']:.1f} mV of it")
+        self._terminal.ask("Give the pin back to its front end, then press Enter")
+        with self._out.step("apply linearity and prove it"):
+            return conduct.apply_levels(
+                self._session, task, taken, self._instrument or conduct.TYPED
+            )
 
     def _measure(self, task: Task) -> Seen:
         least, most = _MEASURE_S.get(task.step, _OTHERS_S)
@@ -327,8 +356,11 @@ class Guide:
         note = f", {item.note}" if item.note else ""
         phase = f", phase L{item.phase}" if item.phase else ""
         title = f"{place}: {kind.title.format(**numbers)}{note}{phase}, meter {meter.id}"
-        swept = task.step == "linearity" and self._source
-        connect = steps.SWEPT if swept else kind.connect.format(**numbers)
+        connect = kind.connect.format(**numbers)
+        if task.step == "linearity" and self._source:
+            connect = steps.SWEPT
+        elif task.step == "linearity" and self._by_hand:
+            connect = steps.BY_HAND
         self._terminal.say(Panel(connect, title=title, title_align="left"))
 
 

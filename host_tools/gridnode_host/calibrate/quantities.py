@@ -42,7 +42,18 @@ def typed(text: str, quantity: str) -> Value:
 
     Raises ValueError with what to write instead.
     """
-    unit = UNITS[quantity]
+    return _in(text, UNITS[quantity], quantity)
+
+
+def millivolts(text: str) -> float:
+    """Return a level that a person typed in mV, perhaps with its unit.
+
+    Raises ValueError with what to write instead.
+    """
+    return _in(text, "mV").value
+
+
+def _in(text: str, unit: str, quantity: str = "") -> Value:
     found = _NUMBER.fullmatch(text.strip())
     if not found:
         raise ValueError(f"{text.strip()!r} is not a number; write it as 12.5 or 12,5")

@@ -21,8 +21,6 @@ STILL = "the former calibration is still in force"
 
 _TIMEOUT_S = 150.0  # of every order; a step measures up to 90 s
 _CHECK_S = 300.0  # the self-checks look at every meter
-_PROOF_WINDOWS = {"linearity": 5, "verify": 0}
-_WINDOWS = 2  # of the proof of the other steps
 _OPERATOR, _INSTRUMENT = 40, 60  # characters that a node keeps
 
 
@@ -219,8 +217,7 @@ class Session:
         answer = self._call("apply", request, what)
         with _understood(what):
             records = [dict(record) for record in answer["records"]]
-        proof = _PROOF_WINDOWS.get(step, _WINDOWS)
-        self.effort.measuring_s += proof * measured.window_s
+        self.effort.measuring_s += float(answer.get("proof_s", 0.0))
         result = Result(
             step, meter, phase, means, given, instrument, as_found, measured, records,
             label, limit_percent,

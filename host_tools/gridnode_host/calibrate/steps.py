@@ -89,5 +89,12 @@ SWEPT = (
 )
 """What is connected for the linearity where a source can put levels on the pin."""
 
+BY_HAND = (
+    "Part the converter's pin of the first voltage from its front end and connect a DC source to "
+    "it, with a voltmeter beside it. You are asked for one level after the other, from about 200 "
+    "to 2400 mV and evenly apart; nine at least, some twenty are good."
+)
+"""What is connected for the linearity where a person sets the levels."""
+
 ORDER = ("linearity", "offset", "gain", "phase", "power", "multipoint", "temperature")
 """Between the verification as found and that as left."""

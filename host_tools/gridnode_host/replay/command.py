@@ -87,7 +87,6 @@ def run(
         state=judgement.state,
         reason=judgement.reason,
         learnt=judgement.learnt,
-        operations=judgement.operations,
         size=judgement.size,
         model_bytes=len(judgement.model),
         model_refused=judgement.load,
@@ -174,10 +173,7 @@ def _tell(
     if len(alarms) > 1:
         facts.append(("last", _sentence(alarms[-1])))
     facts += _told(judgement, model, saved)
-    operations = judgement.operations["judging"] or judgement.operations["learning"]
-    facts.append(
-        ("cost", f"at most {operations} operations a row, model {len(judgement.model)} bytes")
-    )
+    facts.append(("size", f"model {len(judgement.model)} bytes, {judgement.size} of them arrays"))
     facts.append(("time", f"{seconds:.1f} s"))
     for name, value in facts:
         out.event("fact", f"{name:<10}{value}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gridnode_host import resources
 from gridnode_host.detection.stream_file import Flags, Scores, Stream, Texts
-from gridnode_host.replay import vm
+from gridnode_host.replay import operations, vm
 
 __all__ = ["FROZEN", "GUARDED", "LEARNING", "Judgement", "cost", "judge", "scores"]
 
@@ -40,8 +42,6 @@ class Judgement:
     reason: str
     learnt: int
     """Rows."""
-    operations: dict[str, int]
-    """The most that one row took: while "learning", and while "judging"."""
     size: int
     """Bytes of the detector's arrays."""
     model: bytes
@@ -81,7 +81,7 @@ def judge(
 
     `mode` is FROZEN (the default), GUARDED or LEARNING: what it does when it has learnt. `train`
     are the rows to learn from; without it the detector learns from the first ones, as the limits
-    say. With a `model` that it takes it has learnt already.
+    say. With a `model` that it takes it has learnt already. It names faults by the product's table.
 
     Raises GridnodeError when the detector fails.
     """
@@ -89,7 +89,7 @@ def judge(
     rows, trained = _rows(stream, train)
     order = {
         "names": names,
-        "limits": stream.limits,
+        "limits": _limits(stream, train),
         "mode": mode or FROZEN,
         "model": None if model is None else base64.b64encode(model).decode(),
         "rows": len(rows),
@@ -124,7 +124,6 @@ def judge(
         state=end["state"],
         reason=end["reason"],
         learnt=end["rows"],
-        operations=end["operations"],
         size=end["size"],
         model=base64.b64decode(end["model"]),
         load=end["load"],
@@ -148,15 +147,27 @@ def _rows(stream: Stream, train: Flags | None) -> tuple[np.ndarray, int | None]:
     return rows, int(np.flatnonzero(train)[-1]) + 1 if train.any() else None
 
 
-def cost(signals: int) -> dict[str, int]:
+def _limits(stream: Stream, train: Flags | None = None) -> dict[str, Any]:
+    """What the detector is told; what the limits leave open about rows, the stream tells."""
+    limits: dict[str, Any] = {**stream.limits, "faults": resources.faults()}
+    if not limits.get("interval_s") and len(stream.t) > 1:
+        limits["interval_s"] = max(1, round(float(np.median(np.diff(stream.t)))))
+    if not limits.get("train_rows") and train is not None and train.any():
+        limits["train_rows"] = int(train.sum())
+    return limits
+
+
+def cost(signals: int) -> dict[str, float]:
     """What a detector of so many signals takes once it has learnt.
 
-    `model_bytes` of a frozen model as it is stored, and the most `operations` that a row took.
+    `model_bytes`: of the arrays of a frozen model. `operations`: the most that a row took, see
+    `operations.most`; NaN without the sources of the firmware.
     """
-    judgement = judge(_short(signals))
+    stream = _short(signals)
+    names, limits, (rows, _) = list(stream.values), _limits(stream), _rows(stream, None)
     return {
-        "model_bytes": len(judgement.model),
-        "operations": judgement.operations["judging"] or judgement.operations["learning"],
+        "model_bytes": judge(stream).size,
+        "operations": operations.most(names, limits, rows["t"], rows["values"]),
     }
 
 

@@ -119,22 +119,17 @@ def replay(stdin, teller):
     detector = run.detector
     head = bytearray(struct.calcsize(_ROW_IN))
     values = array.array("f", [0.0] * len(order["names"]))
-    most = {"learning": 0, "judging": 0}
     for row in range(order["rows"]):
         if stdin.readinto(head) != len(head) or stdin.readinto(values) != 4 * len(values):
             raise EOFError(f"row {row} has not come")
         t, told = struct.unpack(_ROW_IN, head)
-        learn = run.learn(row, told)
-        phase = "learning" if detector.state == "learning" else "judging"
-        detector.row(values, t, learn)
+        detector.row(values, t, run.learn(row, told))
         teller.row(detector)
-        most[phase] = max(most[phase], detector.operations)
     run.settle(order["rows"])
     end = {
         "state": detector.state,
         "reason": detector.reason,
         "rows": detector.rows,
-        "operations": most,
         "size": detector.size,
         "load": run.load,
         "refused": run.refused,

@@ -121,7 +121,7 @@ def targets(results: Results, costs: Mapping[int, Mapping[str, float]]) -> Table
         row = {"measure": f"model of {signals} signals, bytes", NODE: taken}
         rows.append({**row, "target": f"<= {limit}", "ok": taken <= limit})
         rows.append(
-            {"measure": f"operations a row of {signals} signals", NODE: cost["operations"]}
+            {"measure": f"operations a row of {signals} signals", NODE: shown(cost["operations"])}
         )
     return Table(
         "detection_targets",

@@ -22,7 +22,7 @@ class Detector:
         self.grade, self.alarm, self.kind, self.priority = 0, False, "", 0
         self.diagnosis, self.faults, self.text = "", [], ""
         self.grades, self.alarms = array.array("h", [0] * n), bytearray(n)
-        self.operations, self.size = 0, 8 * n
+        self.size = 8 * n
         self.seen = []
 
     def row(self, values, t, learn=None):
@@ -34,7 +34,6 @@ class Detector:
         if name == "babble":
             print("what a debugger left behind")
         learning = self.state == "learning" and (learn is None or learn == 1)
-        self.operations = 20 * len(values) if learning else 7 * len(values)
         self.kind = self.text = self.diagnosis = ""
         self.grade = self.priority = 0
         for k, value in enumerate(values):

@@ -1,0 +1,487 @@
+"""The detector of a device: from learning to frozen, faults, commands, a model that goes on bit by bit."""
+
+import json
+import struct
+
+from gridnode.anomaly import statistics as st
+from gridnode.anomaly.detector import Detector
+from harness import fixtures
+from made_rows import DAY, FEEDER, INTERVAL_S, LIMITS, NAN, PLACE, TRAIN, Rows, judged
+
+FIXTURES = ("faults",)
+HEAP_KW = 320
+TIMEOUT_S = 120
+
+
+def faults():
+    return json.loads(fixtures["faults"])
+
+
+def trained(names=PLACE, found=(), learn=None, rules=False, **limits):
+    rows = Rows(names, found)
+    detector = Detector(names, dict(LIMITS, faults=faults() if rules else None, **limits))
+    judged(detector, rows, detector.train_rows, learn)
+    return detector, rows
+
+
+_kept = {}
+
+
+def frozen(names=PLACE, rules=False):
+    """A frozen detector and its rows; trained once, then loaded."""
+    key = (len(names), rules)
+    if key not in _kept:
+        detector, rows = trained(names, (), None, rules)
+        assert detector.command("freeze") == ""
+        _kept[key] = (detector.save(), rows.row, rows._seed, list(rows._heat), list(rows._load), rows._weather)
+    model, row, seed, heat, load, weather = _kept[key]
+    detector = Detector(names, dict(LIMITS, faults=faults() if rules else None))
+    assert detector.load(model) == ""
+    rows = Rows(names)
+    rows.row, rows._seed, rows._heat, rows._load, rows._weather = row, seed, list(heat), list(load), weather
+    return detector, rows
+
+
+def verdict(detector):
+    return (
+        detector.grade,
+        detector.alarm,
+        detector.kind,
+        detector.priority,
+        detector.diagnosis,
+        bytes(detector.grades),
+        bytes(detector.alarms),
+    )
+
+
+def tail(names, start):
+    """Faults of many kinds behind a training."""
+    v, i = ("voltage", "current") if "voltage" in names else ("v1", "i1")
+    t = "temperature" if "temperature" in names else "t_joint"
+    return [
+        (v, start + 20, 4, -40),
+        (i, start + 50, 1, 60),
+        (t, start + 80, 40, 9),
+        ("humidity", start + 150, 12, NAN),
+        (i, start + 200, 60, lambda x, k: 33.25),
+        (v, start + 300, 60, lambda x, k: x + (4 if k % 2 else -4)),
+        (t, start + 400, 80, lambda x, k: x + k / 8),
+        (i, start + 520, 30, lambda x, k: 0),
+        (v, start + 560, 3, NAN),
+        (i, start + 570, 40, 90),
+        (t, start + 640, 3, lambda x, k: -127),
+    ]
+
+
+# ------------------------------------------------------------------ learning and frozen
+
+
+def test_it_freezes_by_itself():
+    detector, rows = trained()
+    assert (detector.state, detector.rows, detector.grade) == ("learning", TRAIN, 0)
+    judged(detector, rows, 1)
+    assert (detector.state, detector.reason, detector.rows) == ("frozen", "", TRAIN)
+    assert detector.frozen_at == rows.t
+    assert judged(detector, rows, 3 * DAY) == []
+    assert detector.rows == TRAIN
+
+
+def test_a_column_says_what_teaches():
+    rows = Rows(PLACE)
+    detector = Detector(PLACE, LIMITS)
+    judged(detector, rows, 10, 0)
+    assert (detector.state, detector.rows) == ("learning", 0)
+    judged(detector, rows, 400, 1)
+    judged(detector, rows, 1, 0)
+    assert (detector.state, detector.rows) == ("frozen", 400)
+    assert detector.reason == "69 % of the rows to learn have come"
+    more = Detector(PLACE, LIMITS)
+    rows = Rows(PLACE)
+    judged(more, rows, TRAIN + 100, 1)
+    assert (more.state, more.rows) == ("learning", TRAIN + 100)
+    judged(more, rows, 1, False)
+    assert (more.state, more.reason) == ("frozen", "")
+    assert judged(more, rows, 2 * DAY, False) == []
+
+
+def test_a_column_and_its_own_decision_learn_the_same():
+    one, rows = trained()
+    judged(one, rows, 1)
+    other, rows = trained(learn=1)
+    judged(other, rows, 1, 0)
+    a, b = one.save(), other.save()
+    assert a == b
+
+
+def test_contaminated_training_is_suspect_and_still_judges():
+    detector, rows = trained(found=[("voltage", 200, 10, 60)])
+    judged(detector, rows, 1)
+    assert detector.state == "suspect"
+    assert detector.reason == "1.7 % of the rows learnt broke a rule"
+    assert detector.command("freeze") == detector.reason
+    assert detector.command("guarded") == "only a frozen model can be guarded, this one is suspect"
+    rows.faults = [("voltage", 0, 99999, 60)]
+    assert judged(detector, rows, 3)
+    # what it has learnt since may be trusted
+    rows.faults = ()
+    assert detector.command("learning") == ""
+    judged(detector, rows, TRAIN // 5 + 2)
+    assert detector.state == "frozen", detector.reason
+
+
+def test_every_kind_of_fault():
+    v, i, t, h = PLACE
+    for fault, kinds in (
+        ((v, 30, 5, -40), ("range",)),
+        ((i, 30, 60, lambda x, k: 33.25), ("stuck",)),
+        ((i, 30, 20, lambda x, k: 0), ("dead", "level_shift")),
+        ((h, 30, 5, NAN), ("missing",)),
+        ((t, 30, 9, lambda x, k: -127), ("dead",)),
+        ((h, 30, 9, lambda x, k: 130), ("dead",)),
+        ((v, 30, 1, -20), ("spike", "relation")),
+        ((v, 30, 60, lambda x, k: x + (5 if k % 2 else -5)), ("noise",)),
+        ((t, 30, 200, lambda x, k: x + k / 8), ("relation", "drift")),
+    ):
+        detector, rows = frozen()
+        start = rows.row
+        rows.faults = [(fault[0], start + 30, fault[2], fault[3])]
+        found = judged(detector, rows, 30 + fault[2] + 2 * DAY)
+        assert found, fault
+        seen = {kind for _, kind, _ in found}
+        assert seen & set(kinds), (fault, seen)
+        guilty = {one for _, _, signals in found for one in signals}
+        # a current that reads wrong makes its joint look wrong
+        assert fault[0] in guilty and guilty <= {fault[0], t}, (fault, guilty)
+        assert fault[0] == i or len(guilty) == 1, (fault, guilty)
+        assert found[0][0] >= start + 30
+        late = found[-1][0] - start - 30 - fault[2]
+        assert late <= 20, (fault, late, found[-1])
+
+
+def test_a_rate_beyond_physics():
+    rows = Rows(["temperature"])
+    detector = Detector(["temperature"], dict(LIMITS, interval_s=60, train_rows=500))
+    rows.faults = [("temperature", 520, 2, 60)]
+    t = 0
+    found = []
+    for _ in range(540):
+        rows.next()
+        t += 60
+        detector.row(rows.values, t)
+        if detector.alarm:
+            found.append((rows.row, detector.kind, detector.diagnosis, detector.priority))
+    assert found[0] == (520, "rate", "rate", 3), found
+    assert found[-1][0] <= 523
+
+
+def test_faults_are_named_by_the_rules():
+    detector, rows = frozen(FEEDER, True)
+    start = rows.row
+    rows.faults = [("v1", start + 10, 4, lambda x, k: 1.5), ("i1", start + 10, 4, lambda x, k: 0.25)]
+    rows.faults.append(("p1", start + 10, 4, lambda x, k: 0.5))
+    found = {}
+    for _ in range(40):
+        rows.next()
+        detector.row(rows.values, rows.t)
+        if detector.faults:
+            found[rows.row - start] = (detector.diagnosis, detector.priority, detector.text)
+            assert detector.faults[0][0] == detector.diagnosis and detector.faults[0][1] >= 500
+            assert detector.alarms[0] and detector.grades[0] >= 500 and detector.grade >= 500
+    diagnosis, priority, text = found[10]
+    assert (diagnosis, priority) == ("phase_loss", 1), found
+    assert text.startswith("Phase loss: L1 "), text
+    assert max(found) <= 14 and detector.faults == [] and detector.text == ""
+
+
+def test_extreme_ratios_name_no_less():
+    """A ratio beyond 15 bits is one of the largest, not a negative one."""
+    detector, rows = frozen(FEEDER, True)
+    k = FEEDER.index("t_joint")
+    for test in range(st.TESTS):
+        detector.signals[k].series.limits[test] = 4
+    rows.faults = [("t_joint", rows.row + 3, 4, 150)]
+    seen = []
+    for _ in range(6):
+        rows.next()
+        detector.row(rows.values, rows.t)
+        seen.append(detector.signals[k].ratio)
+        inputs = [detector.electrical.inputs[detector.electrical.slots[k] + j] for j in range(2)]
+        assert min(inputs) >= 0, inputs
+    assert max(seen) > 32767, seen
+
+
+def test_text_of_alarms():
+    detector, rows = frozen()
+    told = []
+    rows.faults = [("voltage", rows.row + 3, 2, -40), ("humidity", rows.row + 10, 4, NAN)]
+    for _ in range(16):
+        rows.next()
+        detector.row(rows.values, rows.t)
+        told.append(detector.text)
+    assert told[2].startswith("Voltage 18") and told[2].endswith(" V, below 207 V"), told[2]
+    assert told[3].endswith(" for 10 min"), told[3]
+    assert told[10] == "Humidity gives no reading", told[10]
+    assert told[0] == told[-1] == ""
+
+
+# ------------------------------------------------------------------ commands
+
+
+def test_commands_and_refusals():
+    detector, rows = trained()
+    assert detector.command("guarded") == "only a frozen model can be guarded, this one is learning"
+    assert detector.command("accept voltage") == "the model still learns"
+    assert detector.command("accept v9") == "there is no signal v9"
+    for action in ("", "Freeze", "accept", "guard", "learn"):
+        assert detector.command(action) == "not one of freeze, guarded, learning, reset, accept <signal>", action
+    assert detector.command("learning") == "" and detector.rows == TRAIN
+    assert detector.command("freeze") == "" and detector.state == "frozen"
+    assert detector.command("freeze") == "" and detector.state == "frozen"
+    assert detector.command("guarded") == "" and detector.state == "guarded"
+    assert detector.command("guarded") == "" and detector.state == "guarded"
+    assert detector.command("freeze") == "" and detector.state == "frozen"
+    assert detector.command("accept voltage") == ""
+    assert detector.command("reset") == ""
+    assert (detector.state, detector.rows, detector.frozen_at, detector.grade) == ("learning", 0, 0, 0)
+    judged(detector, rows, TRAIN + 1)
+    assert detector.state == "frozen"
+    assert judged(detector, rows, DAY) == []
+
+
+def test_freezing_early_says_so():
+    detector = Detector(PLACE, LIMITS)
+    rows = Rows(PLACE)
+    judged(detector, rows, 100)
+    assert detector.command("freeze") == ""
+    assert (detector.state, detector.reason) == ("frozen", "17 % of the rows to learn have come")
+    assert not [row for row, kind, _ in judged(detector, rows, DAY) if kind != "stuck"]
+
+
+def test_learning_goes_on_for_a_fifth_and_freezes():
+    detector, rows = frozen()
+    before = list(detector.signals[1].series.limits)
+    forms = [s.series.state[st.FORM] for s in detector.signals]
+    assert detector.command("learning") == "" and detector.state == "learning"
+    count = 0
+    while detector.state == "learning" and count < TRAIN:
+        judged(detector, rows, 1)
+        count += 1
+    assert detector.state == "frozen" and abs(count - TRAIN // 5) <= 3, count
+    assert [s.series.state[st.FORM] for s in detector.signals] == forms
+    for old, new in zip(before, detector.signals[1].series.limits):
+        assert old // 2 <= new <= 2 * old
+    assert judged(detector, rows, 2 * DAY) == []
+
+
+def test_learning_again_forgets_no_run():
+    for name, value in (("voltage", 230), ("current", 20)):
+        names = [name, "x"]
+        rows = Rows(names, [(name, 0, 99999, lambda x, k, value=value: value)])
+        detector = Detector(names, LIMITS)
+        judged(detector, rows, TRAIN + 1)
+        assert detector.signals[0].certain.run_limit == 0  # it always stands still
+        again = Detector(names, LIMITS)
+        assert again.load(detector.save()) == ""
+        assert again.command("learning") == ""
+        judged(again, rows, TRAIN // 5 + 3)
+        assert again.state == "frozen" and again.signals[0].certain.run_limit == 0
+        assert judged(again, rows, DAY) == []
+
+
+def test_accept_ends_an_alarm():
+    detector, rows = frozen()
+    rows.faults = [("temperature", rows.row + 5, 99999, 12)]
+    assert judged(detector, rows, 60)[-1][0] == rows.row
+    assert detector.command("accept temperature") == ""
+    assert judged(detector, rows, 2 * DAY) == []
+    rows.faults = ()
+    assert judged(detector, rows, 30)  # and what was ordinary no longer is
+
+
+def test_what_was_accepted_stays_so_after_learning_on():
+    detector, rows = frozen()
+    rows.faults = [("temperature", rows.row + 5, 99999, 12)]
+    judged(detector, rows, 60)
+    detector.command("accept temperature")
+    mean = detector.signals[2].series.state[st.MEAN]
+    assert detector.command("learning") == ""
+    judged(detector, rows, TRAIN // 5 + 3)
+    assert detector.state == "frozen"
+    assert abs(detector.signals[2].series.state[st.MEAN] - mean) < 128  # 1 K
+    assert judged(detector, rows, DAY) == []
+
+
+def test_guarded_follows_what_is_slow_and_only_so_far():
+    detector, rows = frozen()
+    assert detector.command("guarded") == ""
+    rows.faults = [("temperature", rows.row, 99999, lambda x, k: x + k / DAY / 8)]
+    judged(detector, rows, 8 * DAY)
+    moved = detector.signals[2].series.state[st.SHIFT]
+    assert moved > 0 and 0 < detector.budget() <= 100
+    for _ in range(4):
+        judged(detector, rows, 10 * DAY)
+        assert detector.budget() <= 100
+    other, rows = frozen()
+    judged(other, rows, 2 * DAY)
+    assert other.budget() == 0  # frozen stays
+
+
+def test_guarded_does_not_follow_what_is_missing():
+    detector, rows = frozen()
+    detector.command("guarded")
+    judged(detector, rows, 20)
+    shift = detector.signals[2].series.state[st.SHIFT]
+    rows.faults = [("temperature", 0, 99999, NAN)]
+    judged(detector, rows, 1)  # one missing row is no alarm
+    assert detector.signals[2].series.state[st.SHIFT] == shift
+
+
+# ------------------------------------------------------------------ model
+
+
+def test_a_loaded_model_goes_on_bit_by_bit():
+    for names, rules in ((PLACE, False), (FEEDER, True), (["x", "y", "t_joint"], False)):
+        for moment in (0, 37):
+            detector, rows = trained(names, (), None, rules)
+            judged(detector, rows, 1 + moment)
+            assert not detector.alarm
+            model = detector.save()
+            other = Detector(names, dict(LIMITS, faults=faults() if rules else None))
+            assert other.load(model) == ""
+            assert other.save() == model
+            assert (other.state, other.rows, other.frozen_at) == ("frozen", TRAIN, detector.frozen_at)
+            if "humidity" in names:
+                rows.faults = tail(names, rows.row)
+            else:
+                rows.faults = [("x", rows.row + 9, 30, 5), ("t_joint", rows.row + 60, 9, NAN)]
+            alarms = 0
+            for _ in range(5 * DAY):
+                rows.next()
+                detector.row(rows.values, rows.t)
+                other.row(rows.values, rows.t)
+                assert verdict(detector) == verdict(other), (names, rows.row)
+                alarms += detector.alarm
+            assert alarms > 20 and detector.save() == other.save()
+
+
+def test_a_rate_that_was_learnt_is_in_the_model():
+    rows = Rows(["temperature"], [("temperature", 1, 99999, lambda x, k: x + (90 if k % 2 else 0))])
+    limits = dict(LIMITS, interval_s=60, train_rows=300)
+    detector = Detector(["temperature"], limits)
+    for k in range(301):
+        detector.row(rows.next(), 60 * k + 60)
+    other = Detector(["temperature"], limits)
+    assert other.load(detector.save()) == ""
+    for k in range(301, 340):
+        rows.next()
+        for one in (detector, other):
+            one.row(rows.values, 60 * k + 60)
+            assert one.kind != "rate"
+
+
+def test_a_model_that_is_loaded_weeks_later_starts_calmly():
+    detector, rows = frozen(FEEDER)
+    detector.command("guarded")
+    model = detector.save()
+    for days in (1, 20):
+        for hour in (0, 9, 20):
+            other = Detector(FEEDER, LIMITS)
+            assert other.load(model) == "" and other.state == "guarded"
+            late = Rows(FEEDER)
+            late.row = rows.row + days * DAY + hour * 6
+            for _ in range(6 * 6):  # its load and heat as they are then
+                late.next()
+            assert judged(other, late, DAY) == [], (days, hour)
+
+
+def test_a_sensor_that_is_lost_while_the_node_restarts_is_told():
+    detector, rows = frozen()
+    rows.faults = [("humidity", 0, 99999, NAN)]
+    found = judged(detector, rows, 6)
+    assert found[0][:2] == (rows.row - 4, "missing"), found
+
+
+def test_a_damaged_model_is_refused_and_changes_nothing():
+    detector, rows = frozen()
+    judged(detector, rows, 5)
+    model = detector.save()
+    before = (model, verdict(detector), detector.now)
+
+    def refused(data, words):
+        reason = detector.load(data)
+        assert words in reason and reason, (reason, words)
+        assert detector.now == before[2] and verdict(detector) == before[1]
+
+    for size in range(0, len(model), 3):
+        refused(model[:size], "not a model" if size < 16 else "the model is cut short")
+    refused(model + b"\0", "bytes follow the model")
+    data = bytearray(model)
+    for bit in (0x01, 0x80, 0xFF):
+        for k in range(len(data)):
+            data[k] ^= bit
+            assert detector.load(data), (k, bit)
+            data[k] ^= bit
+    assert detector.save() == model
+    assert detector.load(bytes(data)) == "" and detector.load(data) == ""
+
+
+def test_models_of_others_are_refused():
+    detector, rows = frozen()
+    model = detector.save()
+    for names, limits, reason in (
+        (["current", "voltage", "temperature", "humidity"], LIMITS, "the model is of another SKU: its names differ"),
+        (PLACE[:3], LIMITS, "the model is of another SKU: its names differ"),
+        (PLACE, dict(LIMITS, rating_a=200), "the model is of another SKU: its ratings differ"),
+        (PLACE, dict(LIMITS, v_nominal=120), "the model is of another SKU: its ratings differ"),
+        (PLACE, dict(LIMITS, interval_s=60), "the model is of another SKU: its interval differ"),
+    ):
+        other = Detector(names, limits)
+        assert other.load(model) == reason, other.load(model)
+        assert other.state == "learning" and other.training
+    assert Detector(PLACE, dict(LIMITS, faults=faults())).load(model) == ""  # the table may come later
+    newer = bytearray(model)
+    newer[4] = 2
+    assert detector.load(newer) == "the model is of version 2, this firmware reads 1"
+    newer[4] = 0
+    assert detector.load(newer) == "the model is of version 0, this firmware reads 1"
+    assert detector.save() == model
+
+
+def test_a_model_without_a_scale():
+    names = ["x", "voltage", "y"]
+    gone = [("x", 1, 99999, NAN)]
+    rows = Rows(names, gone)
+    detector = Detector(names, LIMITS)
+    judged(detector, rows, TRAIN + 1)
+    assert detector.state == "frozen" and detector.signals[0].certain is None
+    other = Detector(names, LIMITS)
+    assert other.load(detector.save()) == "" and other.signals[0].certain is None
+    rows.faults = ()
+    for _ in range(200):
+        rows.next()
+        for one in (detector, other):
+            one.row(rows.values, rows.t)
+        assert verdict(detector) == verdict(other) and not other.alarm
+    assert other.signals[0].certain
+    again = Detector(names, LIMITS)
+    assert again.load(other.save()) == "" and again.signals[0].per_unit == other.signals[0].per_unit
+
+
+def test_models_go_from_one_vm_to_the_other():
+    """Steps are stored as a power of two: a float32 VM writes too few digits of a small number."""
+    for most in (1e-6, 0.3, 3e4, 1e9, 1e30):
+        rows = Rows(["x"], [("x", 0, 99999, lambda x, k, most=most: x * most)])
+        detector = Detector(["x"], LIMITS)
+        judged(detector, rows, TRAIN + 1)
+        model = detector.save()
+        text = json.loads(model[16 : 16 + struct.unpack("<H", model[6:8])[0]])
+        assert type(text["signals"][0][0]) is int
+        other = Detector(["x"], LIMITS)
+        assert other.load(model) == "" and other.signals[0].per_unit == detector.signals[0].per_unit
+
+
+def test_interval_of_the_limits():
+    assert Detector(PLACE, {}).interval_s == 60
+    assert Detector(PLACE, {}).train_rows == 4 * 1440
+    assert Detector(PLACE, {"interval_s": 10}).train_rows == 4 * 8640
+    assert Detector(PLACE, LIMITS).interval_s == INTERVAL_S
