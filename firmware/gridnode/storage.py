@@ -6,6 +6,7 @@ import struct
 
 # How the last request for calibration ended; beside it .new is one that waits, .run one that was begun.
 REQUEST = "/data/calibrate.json"
+FOREST = "/config/forest.gnf"  # from gridnode train, where the profile names one
 FAULTS = "/config/faults.jsonl"  # a rule a line, as gridnode.setup.faults reads it; from the host
 
 

@@ -374,6 +374,13 @@ def replay(
         Path | None,
         typer.Option(help="Signals, grades and alarms as one .html file or as a .png."),
     ] = None,
+    forest: Annotated[
+        str | None,
+        typer.Option(
+            help="A forest of the product (feeder-faults), or a file of gridnode train: it names "
+            "what the rules of faults leave unnamed."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the files and tell what would be written.")
     ] = False,
@@ -386,7 +393,17 @@ def replay(
     """
     with verb(as_json) as out:
         work = extra_room("gridnode_host.replay.command")
-        work.run(out, stream, limits, scores, mode=mode, model=model, plot=plot, dry_run=dry_run)
+        work.run(
+            out,
+            stream,
+            limits,
+            scores,
+            mode=mode,
+            model=model,
+            plot=plot,
+            forest=forest,
+            dry_run=dry_run,
+        )
 
 
 @app.command(epilog=epilog("gridnode build --arch xtensawin"))

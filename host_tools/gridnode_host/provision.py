@@ -29,6 +29,7 @@ NODE_JSON = "/config/node.json"
 PROFILE_JSON = "/config/profile.json"
 CALIBRATION_JSON = "/config/calibration.json"
 FAULTS_JSONL = "/config/faults.jsonl"
+FOREST_GNF = "/config/forest.gnf"
 CA_DER, CERT_DER, KEY_DER = "/certs/ca.der", "/certs/cert.der", "/certs/key.der"
 
 WIFI_KEY_VARIABLE = "GRIDNODE_WIFI_KEY"
@@ -132,11 +133,13 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
     folder = certs.node_folder(plan.certs_dir, plan.thing)
     ca = certs.read_der(plan.ca_file) if plan.ca_file else None
     profile, table = _detection(plan.profile)
+    tree = plan.profile.get("detector", {}).get("forest")
+    forest = {FOREST_GNF: resources.forest(tree)} if tree else {}
     documents = {NODE_JSON: plan.config, PROFILE_JSON: profile}
     if plan.calibration is not None:
         documents[CALIBRATION_JSON] = plan.calibration
     if dry_run:
-        for path in (*documents, FAULTS_JSONL, CA_DER, CERT_DER, KEY_DER):
+        for path in (*documents, FAULTS_JSONL, *forest, CA_DER, CERT_DER, KEY_DER):
             out.event("plan", f"would write {path} to the node on {plan.port}", path=path)
         if not plan.keep_keys and (folder / "key.der").is_file():
             out.event("plan", f"would then remove {folder / 'key.der'}", path=str(folder))
@@ -153,7 +156,7 @@ def run(plan: Plan, out: Output, *, dry_run: bool = False) -> None:
             else:  # a key that is not to be kept never reaches this machine's disk
                 cert, key = certs.new_node(authority, plan.thing)
         files = {path: _compact(content) for path, content in documents.items()}
-        files[FAULTS_JSONL] = table
+        files |= {FAULTS_JSONL: table, **forest}
         files |= {CA_DER: ca or authority.der.read_bytes(), CERT_DER: cert, KEY_DER: key}
         install(node, files, out)
         certs.store_node(plan.certs_dir, plan.thing, cert, key if plan.keep_keys else None)

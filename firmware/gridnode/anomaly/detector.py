@@ -57,6 +57,7 @@ class Detector:
         self._zs = array("h", [0] * len(names))
         self._good = bytearray(len(names))
         self._sound = array("f", [0] * len(names))
+        self._views = self._forest = None
         self.reset()
 
     operations = 0
@@ -84,6 +85,8 @@ class Detector:
         self._odd = 0
         self._strange = 0
         self._clear()
+        if self._views:
+            self._see()
 
     def _train(self):
         # a room that may go once the model is frozen
@@ -92,6 +95,25 @@ class Detector:
         self.training = Training(self.signals, self.causes, self.ensemble, self.train_rows)
         self.state = LEARNING
         return self.training
+
+    def attach(self, data):
+        """Let a forest from `gridnode train`, as bytes, name what the rules of faults leave unnamed.
+
+        Returns "" or why it is refused.
+        """
+        from gridnode.anomaly import features, trees
+
+        try:
+            self._forest = trees.load(data, features.NAMES, features.VERSION)
+        except ValueError as e:
+            return str(e)
+        self._see()
+        return ""
+
+    def _see(self):
+        from gridnode.anomaly.features import Features
+
+        self._views = Features(self.names, self.limits)
 
     def _clear(self):
         self.grade = 0
@@ -131,6 +153,8 @@ class Detector:
             self.training.row(self._zs, self._good)
         if self.rules:
             self._diagnose(values, teach and not broken)
+        if self._views:
+            self._views.row(values)
         self._conclude()
 
     def _on_time(self, t):
@@ -221,7 +245,20 @@ class Detector:
             self.priority = self.rules.priorities[self.rules.top]
             self.grade = max(self.grade, 500 + self.rules.degrees[self.rules.top] // 2)
             self.kind = self.kind or self.diagnosis
+        elif self.alarm and self._views:
+            self.diagnosis = self._named() or self.diagnosis
         self._wonder()
+
+    def _named(self):
+        """What the forest is surest of among the phases, "" where it sees nothing."""
+        sure = 0
+        name = ""
+        for k in range(self._views.phases):
+            found = self._forest.classify(self._views.at[k])
+            if found and self._forest.certainty > sure:
+                sure = self._forest.certainty
+                name = self._forest.classes[found]
+        return name
 
     def _wonder(self):
         """The ensemble's turn, where nothing else explains a row."""

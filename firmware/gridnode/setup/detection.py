@@ -27,6 +27,7 @@ _CODE = const(38000)  # where it is not in flash with the rest of the image
 _BASE = const(6000)
 _SIGNAL = const(1900)  # while it learns
 _FAULTS = const(3000)
+_FOREST = const(14000)  # its file, its modules, and what it sees
 # What has to stay free for what comes and goes: connecting again, a new configuration.
 _KEPT = const(14000)
 _KEPT_64 = const(28000)
@@ -48,7 +49,7 @@ def furnish(app, watch):
         app.shadow.set("detector", _off("nothing is measured that it could judge"))
         return
     gc.collect()
-    free, wanted = gc.mem_free(), needed(len(sources), storage.exists(storage.FAULTS))
+    free, wanted = gc.mem_free(), needed(len(sources), storage.exists(storage.FAULTS), watch["forest"])
     if free < wanted:
         reason = "it needs %d KB of memory, %d KB are free" % (wanted + 1023 >> 10, free >> 10)
         app.shadow.set("detector", _off(reason))
@@ -63,10 +64,10 @@ def _off(reason):
     return {"state": "off", "reason": reason, "rows": None, "frozen_at": None, "budget": None, "result": None}
 
 
-def needed(count, faults):
+def needed(count, faults, forest=False):
     """Bytes of heap that must be free for a detector of `count` signals; what is frozen in the image needs none."""
     frozen = not getattr(sys.modules["gridnode.app"], "__file__", "/").startswith("/")
-    total = (0 if frozen else _CODE) + _BASE + _SIGNAL * count + (_FAULTS if faults else 0)
+    total = (0 if frozen else _CODE) + _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
     return total + (total >> 1) + _KEPT_64 if sys.maxsize >> 32 else total + _KEPT
 
 
@@ -123,6 +124,8 @@ def _make(app, watch, sources):
 
     told = limits(watch, app.site, app.row_s, sources[0][1][0].meter.phases)
     detector = make([name for name, _ in sources], told, app)
+    if watch["forest"]:
+        plant(detector, app)
     found = detection.Detection(detector, [source for _, source in sources], watch["mode"] == "guarded")
     found.id = last()
     app.shadow.grow(_REPORT + _TOLD * len(sources))
@@ -150,6 +153,17 @@ def make(names, told, app=None):
             if app:
                 app.fault("detector", "faults", "%s: %s" % (storage.FAULTS, e), "judge without naming faults")
     return Detector(names, told)
+
+
+def plant(detector, app):
+    """Attach the forest that lies in flash; one that is missing or of no use is told."""
+    try:
+        with open(storage.FOREST, "rb") as f:
+            reason = detector.attach(f.read())
+    except OSError as e:
+        reason = str(e)
+    if reason:
+        app.fault("detector", "forest", "%s: %s" % (storage.FOREST, reason), "judge without it")
 
 
 def stored(detector):

@@ -85,6 +85,7 @@ def _watch(profile):
         "main": profile["meters"][0]["id"],
         "mode": own.get("mode", "frozen"),
         "train_days": own.get("train_days", 4),
+        "forest": "forest" in own,
         "limits": profile.get("limits", {}),
     }
 

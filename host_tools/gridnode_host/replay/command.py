@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gridnode_host import resources
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.files import write_atomic
 from gridnode_host.output import Output
@@ -33,6 +34,7 @@ def run(
     mode: str,
     model: Path | None,
     plot: Path | None,
+    forest: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Replay a recording, write what is asked for and tell what was found.
@@ -41,6 +43,7 @@ def run(
     """
     begun = time.monotonic()
     saved = _read_model(model)
+    trees = resources.forest(forest) if forest else None
     written = [path for path in (scores, plot, None if saved is not None else model) if path]
     _check_places(written, [path for path in (source, limits, model) if path])
     if plot and plot.suffix.lower() not in _PLOTS:
@@ -60,7 +63,9 @@ def run(
     with out.step(
         f"run the detector over {rows} rows of {len(stream.values)} signals"
     ) as progress:
-        judgement = judge(stream, mode, saved, train=recording.train, progress=progress)
+        judgement = judge(
+            stream, mode, saved, train=recording.train, forest=trees, progress=progress
+        )
     alarms = episodes(judgement, recording.timestamps)
     files: list[tuple[Path, bytes]] = []
     if scores:

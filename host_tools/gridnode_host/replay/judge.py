@@ -75,6 +75,7 @@ def judge(
     model: bytes | None = None,
     *,
     train: Flags | None = None,
+    forest: bytes | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judgement:
     """Let the detector of the firmware see the stream row by row.
@@ -83,7 +84,9 @@ def judge(
     are the rows to learn from; without it the detector learns from the first ones, as the limits
     say. With a `model` that it takes it has learnt already. It names faults by the product's table.
 
-    Raises GridnodeError when the detector fails.
+    A `forest` from `gridnode train` names what the rules of faults leave unnamed.
+
+    Raises GridnodeError when the detector fails or refuses the forest.
     """
     names = list(stream.values)
     rows, trained = _rows(stream, train)
@@ -92,6 +95,7 @@ def judge(
         "limits": _limits(stream, train),
         "mode": mode or FROZEN,
         "model": None if model is None else base64.b64encode(model).decode(),
+        "forest": None if forest is None else base64.b64encode(forest).decode(),
         "rows": len(rows),
         "trained": trained,
     }

@@ -1,8 +1,8 @@
 """The program that runs the node's detector inside the VM, between two pipes.
 
-stdin: a line of JSON {"names", "limits", "mode", "model": base64 or null, "rows", "trained"}, then each row as `<qB`
-(time in s; learn: 0 no, 1 yes, 2 the detector decides) and a float32 per signal, NaN missing. `trained` is the row
-before which learning has ended, null where the detector decides.
+stdin: a line of JSON {"names", "limits", "mode", "model" and "forest": base64 or null, "rows", "trained"}, then each
+row as `<qB` (time in s; learn: 0 no, 1 yes, 2 the detector decides) and a float32 per signal, NaN missing. `trained` is
+the row before which learning has ended, null where the detector decides.
 
 stdout: frames, each with a byte before it that begins no text. 1: `<hBBHH` (grade, alarm, priority, number of the
 kind, of the diagnosis), an int16 of a grade and a byte of an alarm per signal. 2: `<I` and a text, which gets the next
@@ -77,6 +77,10 @@ class Run:
         from gridnode.anomaly.detector import Detector
 
         self.detector = Detector(order["names"], order["limits"])
+        if order["forest"] is not None:
+            reason = self.detector.attach(binascii.a2b_base64(order["forest"]))
+            if reason:
+                raise ValueError(f"forest: {reason}")
         self.load = ""
         if order["model"] is not None:
             self.load = self.detector.load(binascii.a2b_base64(order["model"]))

@@ -1,0 +1,45 @@
+"""A forest beside the detector: it names what the rules of faults leave unnamed."""
+
+from __future__ import annotations
+
+import pytest
+from gridnode_host import resources
+from gridnode_host.detection import streams
+from gridnode_host.detection.stream_file import Stream
+from gridnode_host.errors import GridnodeError
+from gridnode_host.replay.judge import judge
+
+ROWS = 11520
+"""All of a stream."""
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    drawn = streams.make("t_faults", 3)
+    return Stream(
+        name=drawn.name,
+        t=drawn.t[:ROWS],
+        values={name: values[:ROWS] for name, values in drawn.values.items()},
+        label=drawn.label[:ROWS],
+        unscored=drawn.unscored[:ROWS],
+        by_signal={},
+        fault=drawn.fault[:ROWS],
+        train=drawn.train[:ROWS],
+        limits=drawn.limits,
+    )
+
+
+def test_a_forest_changes_names_and_nothing_else(stream: Stream) -> None:
+    forest = resources.forest("feeder-faults")
+    alone = judge(stream, train=stream.train)
+    named = judge(stream, train=stream.train, forest=forest)
+    assert (alone.grades == named.grades).all() and (alone.alarm == named.alarm).all()
+    other = alone.diagnosis != named.diagnosis
+    assert other.any()
+    assert (alone.diagnosis[other] == alone.kind[other]).all()  # a fault of the table stands
+    assert named.model == alone.model
+
+
+def test_a_forest_of_no_use_is_refused_with_its_reason(stream: Stream) -> None:
+    with pytest.raises(GridnodeError, match="forest: this is no file of a forest"):
+        judge(stream, train=stream.train, forest=b"not a forest, whatever the length of it")
