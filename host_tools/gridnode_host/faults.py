@@ -146,6 +146,11 @@ _ADVICE = {
         "Provision again: the rules of faults on the node are not of this firmware.",
         exit=Exit.REFUSED,
     ),
+    "forest": Advice(
+        _JUDGE,
+        "Provision again: the forest on the node is missing or not of this firmware.",
+        exit=Exit.REFUSED,
+    ),
     "unsaved": Advice(
         _JUDGE,
         "Keep the node powered: after a power cut it has the model of before, or learns anew.",
