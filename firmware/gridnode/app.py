@@ -111,28 +111,19 @@ class App:
 
     def desired(self, patch):
         """Act on desired.config: (True, what is in force) or (False, why it is refused)."""
-        from gridnode.opening import desired
-
-        answer = desired.take(self, patch)
-        desired = None
-        rooms.forget()
-        return answer
+        return self._take("desired", patch)
 
     def calibrate(self, patch):
         """Act on desired.calibrate: (True, its echo) or (False, why it is refused)."""
-        from gridnode.opening import calibrate
-
-        answer = calibrate.take(self, patch)
-        calibrate = None
-        rooms.forget()
-        return answer
+        return self._take("calibrate", patch)
 
     def detector(self, patch):
         """Act on desired.detector: (True, what is reported) or (False, why it is refused)."""
-        from gridnode.opening import detector
+        return self._take("detector", patch)
 
-        answer = detector.take(self, patch)
-        detector = None
+    def _take(self, room, patch):
+        """Let a passing room act on what is desired."""
+        answer = __import__("gridnode.opening." + room, None, None, ("take",)).take(self, patch)
         rooms.forget()
         return answer
 

@@ -102,10 +102,8 @@ class Detection:
         rule = self._ruled.get(signal.name)
         if not detector.alarms[k] or (rule and (rule.alarm or signal.rule == RANGE)):
             return None
-        if not signal.alarm:
-            return detector.diagnosis or "unclassified"  # blamed by a fault
-        cause = detector.causes.of[k]
-        return signal.alarm_kind(cause and cause.relation.known)
+        # a signal without an alarm of its own is blamed by a fault
+        return detector.kind_of(k) if signal.alarm else detector.diagnosis or "unclassified"
 
     def _named(self):
         """The fault to tell, "" without one."""
@@ -138,14 +136,9 @@ class Detection:
             self._forget()
 
     def _first(self):
-        """The signal to tell first, None where none is blamed."""
-        detector = self.detector
-        if detector.worst is not None:
-            return detector.names[detector.worst]
-        for k in range(len(detector.alarms)):
-            if detector.alarms[k]:
-                return detector.names[k]
-        return None
+        """Name of the signal to tell first, None where none is blamed."""
+        k = self.detector.first()
+        return None if k is None else self.detector.names[k]
 
     def _raised(self, app, names):
         detector = self.detector

@@ -60,8 +60,6 @@ class Detector:
         self._views = self._forest = None
         self.reset()
 
-    operations = 0
-
     def reset(self):
         """Forget everything and learn anew."""
         names = self.names
@@ -128,10 +126,9 @@ class Detector:
         learn: whether the row may teach; None: the detector decides, and freezes once it has `train_rows`.
         """
         judged = self._on_time(t)
-        if self.state == LEARNING and learn is None and self.training.taken >= self.train_rows:
-            self.freeze(t)
-        if self.state == LEARNING and learn is not None and not learn and self.rows >= _LEAST_ROWS:
-            self.freeze(t)
+        if self.state == LEARNING:
+            if self.training.taken >= self.train_rows if learn is None else not learn and self.rows >= _LEAST_ROWS:
+                self.freeze(t)
         teach = self.training and (learn or learn is None)
         at = t % _DAY_S // _BIN_S
         part = t % _BIN_S * 256 // _BIN_S
@@ -234,8 +231,8 @@ class Detector:
             if signal.alarm and (self.worst is None or signal.ratio > self.signals[self.worst].ratio):
                 self.worst = k
         if self.worst is not None:
-            signal, cause = self.signals[self.worst], self.causes.of[self.worst]
-            self.kind = signal.alarm_kind(cause and cause.relation.known)
+            signal = self.signals[self.worst]
+            self.kind = self.kind_of(self.worst)
             urgent = signal.rule == certain.RANGE and signal.kind in (scale.VOLTAGE, scale.CURRENT)
             self.priority = 2 if urgent else 3
             self.diagnosis = _SENSOR.get(signal.rule, self.kind)
@@ -248,6 +245,20 @@ class Detector:
         elif self.alarm and self._views:
             self.diagnosis = self._named() or self.diagnosis
         self._wonder()
+
+    def kind_of(self, k):
+        """Kind of the alarm that signal `k` has."""
+        cause = self.causes.of[k]
+        return self.signals[k].alarm_kind(cause and cause.relation.known)
+
+    def first(self):
+        """Position of the signal to tell first, None where none is blamed."""
+        if self.worst is not None:
+            return self.worst
+        for k in range(len(self.alarms)):
+            if self.alarms[k]:
+                return k
+        return None
 
     def _named(self):
         """What the forest is surest of among the phases, "" where it sees nothing."""

@@ -10,7 +10,6 @@ def facts(training):
         "learners": [[learner.late, learner.rows] for learner in training.learners],
         "lessons": lessons and [lessons._count, [sums.rows if sums else 0 for sums in lessons.sums]],
         "ensemble": [training.ensemble.peak, training.ensemble.weighed],
-        "valid": training.causes.valid_rows,
     }
 
 
@@ -29,7 +28,6 @@ def restore(training, facts):
     else:
         training.lessons = None
     training.ensemble.peak, training.ensemble.weighed = facts["ensemble"]
-    training.causes.valid_rows = facts["valid"]
 
 
 def arrays(training):

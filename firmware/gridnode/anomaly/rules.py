@@ -4,6 +4,7 @@ from micropython import const
 
 _RAISE_MS = const(600)  # outside so long in a row
 _CLEAR_MS = const(1000)  # inside, hysteresis included, so long in a row
+_LONGEST = const(1000000000)  # what no instrument gives is told as it is
 _UNITS = {"voltage": "V", "current": "A", "power": "W", "frequency": "Hz", "temperature": "degC", "humidity": "%"}
 
 
@@ -62,11 +63,13 @@ class Range:
         """One plain sentence."""
         unit = _UNITS.get(self.name, "")
         if not self.alarm:
-            return "%s %s %s is within its range again" % (self.signal, _plain(self.value), unit)
+            return "%s %s %s is within its range again" % (self.signal, plain(self.value), unit)
         side, limit = ("above", self.high) if self.kind == "range_high" else ("below", self.low)
-        return "%s %s %s is %s %s %s" % (self.signal, _plain(self.value), unit, side, _plain(limit), unit)
+        return "%s %s %s is %s %s %s" % (self.signal, plain(self.value), unit, side, plain(limit), unit)
 
 
-def _plain(value):
+def plain(value):
     """Four digits, never an exponent."""
-    return "%d" % round(value) if abs(value) >= 1000 else "%.4g" % value
+    if 1000 <= abs(value) <= _LONGEST:
+        return "%d" % round(value)
+    return "0" if abs(value) < 0.0001 else "%.4g" % value

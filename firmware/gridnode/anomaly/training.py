@@ -27,7 +27,6 @@ class Training:
     def __init__(self, signals, causes, ensemble, rows):
         self.signals = signals
         self.ensemble = ensemble
-        self.causes = causes
         self.lessons = Lessons(causes)
         self.rows = rows
         self.taken = 0

@@ -1,11 +1,10 @@
 """One plain sentence per alarm: what is seen where, and for how long."""
 
-from micropython import const
 
 from gridnode.anomaly import scale
+from gridnode.anomaly.rules import plain
 
 _UNITS = ("", "V", "A", "W", "degC", "%")
-_LONGEST = const(1000000000)  # what no instrument gives is told as it is
 _NAMES = ("", "voltage", "current", "power", "temperature", "humidity")
 _TELL = {
     "missing": "gives no reading",
@@ -30,12 +29,7 @@ def sentence(detector):
     if detector.rules and detector.rules.top >= 0:
         said = detector.diagnosis.replace("_", " ")
         said = "CT" + said[2:] if said.startswith("ct ") else said[0].upper() + said[1:]
-    k = detector.worst
-    if k is None:
-        for j in range(len(detector.alarms)):
-            if detector.alarms[j]:
-                k = j
-                break
+    k = detector.first()
     if k is None:
         return said or "The signals do not fit together"
     signal = detector.signals[k]
@@ -48,17 +42,17 @@ def sentence(detector):
 
 def _seen(signal, detector):
     kind = detector.kind
-    value = "" if signal.x != signal.x else _plain(signal.x) + _unit(signal)
+    value = "" if signal.x != signal.x else plain(signal.x) + _unit(signal)
     if kind == "missing":
         return _TELL[kind]
     if kind in _TELL:
         return "%s %s" % (value, _TELL[kind])
     if signal.kind == scale.CURRENT and signal.rating and signal.x > signal.rating:
-        return "%s on a %s A feeder" % (value, _plain(signal.rating))
+        return "%s on a %s A feeder" % (value, plain(signal.rating))
     limits = signal.range
     if limits and signal.x == signal.x and not limits[0] <= signal.x <= limits[1]:
         side = 1 if signal.x > limits[1] else 0
-        return "%s, %s %s" % (value, ("below", "above")[side], _plain(limits[side]) + _unit(signal))
+        return "%s, %s %s" % (value, ("below", "above")[side], plain(limits[side]) + _unit(signal))
     return value
 
 
@@ -83,10 +77,3 @@ def _duration(seconds):
         if seconds >= 2 * size or (unit == "min" and seconds >= size):
             return "%d %s" % (seconds // size, unit)
     return "%d s" % seconds
-
-
-def _plain(value):
-    """Four digits, never an exponent."""
-    if 1000 <= abs(value) <= _LONGEST:
-        return "%d" % round(value)
-    return "0" if abs(value) < 0.0001 else "%.4g" % value
