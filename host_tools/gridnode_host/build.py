@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,18 @@ def vm_arch(vm: str) -> str:
     number, wide = (group.decode() for group in answer.groups())
     word_size = "x64" if wide == "True" else "x86"
     return {"1": "x86", "2": "x64", "10": "xtensawin", "11": "rv32imc"}.get(number, word_size)
+
+
+def bare_vm(
+    vm: str, program: Path, heap_kw: int, before: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Return command and environment of a VM that runs a program with the firmware on its path.
+
+    `before` are folders to look in first; no variable of this process gets in.
+    """
+    path = [*before, ".frozen", str(resources.image_dir(vm_arch(vm)))]
+    environment = {"MICROPYPATH": ":".join(path), "PATH": os.defpath}
+    return [vm, "-X", f"heapsize={heap_kw}wK", str(program)], environment
 
 
 def _no_vm(program: str, why: str) -> GridnodeError:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gridnode_host import pages
 from gridnode_host.calibrate import page
 from gridnode_host.calibrate.document import Document, build, digest
 from gridnode_host.errors import Exit, GridnodeError
@@ -67,26 +68,19 @@ def write(document: Document, path: Path) -> Path:
 
 def render(document: Document) -> str:
     """Return the page of a certificate: whole, without anything from elsewhere."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     from gridnode_host.calibrate import plots
 
-    environment = Environment(
-        loader=PackageLoader("gridnode_host.calibrate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = page.number
-    environment.filters["in_order"] = page.in_order
     figures = []
     for meter in document["meters"]:
         svg = plots.errors(meter, document["points"], document["class_percent"])
         if svg:
             figures.append((meter, Markup(svg)))  # drawn here, from numbers
-    return environment.get_template(_TEMPLATE).render(
+    template = pages.template(
+        "gridnode_host.calibrate", _TEMPLATE, number=page.number, in_order=page.in_order
+    )
+    return template.render(
         c=document,
         figures=figures,
         columns=page.in_order(document["class_percent"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gridnode_host import build, resources
+from gridnode_host import build
 from gridnode_host.detection.stream_file import Floats
 from gridnode_host.errors import Exit, GridnodeError
 
@@ -66,20 +65,17 @@ def classify(
 def _run(
     values: dict[str, Floats], limits: dict[str, Any], forest: bytes, vm: str | None
 ) -> tuple[dict[str, Any], Int16]:
-    vm = vm or build.micropython()
+    command, environment = build.bare_vm(vm or build.micropython(), _PROBE, _HEAP_KW)
     names: Sequence[str] = list(values)
     rows = np.stack(list(values.values()), axis=1).astype("<f4")
     order = {"names": names, "limits": limits, "rows": len(rows), "forest": len(forest)}
     done = subprocess.run(
-        [vm, "-X", f"heapsize={_HEAP_KW}wK", str(_PROBE)],
+        command,
         input=json.dumps(order).encode() + b"\n" + forest + rows.tobytes(),
         capture_output=True,
         timeout=_TIMEOUT_S,
         check=False,
-        env={
-            "MICROPYPATH": f".frozen:{resources.image_dir(build.vm_arch(vm))}",
-            "PATH": os.defpath,
-        },
+        env=environment,
     )
     head, _, body = done.stdout.partition(b"\n")
     if done.returncode or not head:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from gridnode_host import __version__, svg
+from gridnode_host import __version__, pages, svg
 from gridnode_host.replay import figure
 from gridnode_host.replay.episodes import Episode, readable
 from gridnode_host.replay.judge import Judgement
@@ -51,20 +51,9 @@ def _page(
     facts: Sequence[tuple[str, str]],
     notes: Sequence[str],
 ) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("gridnode_host.replay"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["readable"] = readable
-    return environment.get_template(
-        "replay.html.j2"
-    ).render(
+    return pages.template("gridnode_host.replay", "replay.html.j2", readable=readable).render(
         name=recording.stream.name,
         facts=facts,
         notes=notes,

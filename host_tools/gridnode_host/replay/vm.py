@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from gridnode_host import build, resources
+from gridnode_host import build
 from gridnode_host.errors import GridnodeError
 
 ROW_OUT = struct.Struct("<hBBHH")
@@ -102,16 +102,15 @@ def run(order: dict[str, Any], rows: bytes, progress: Callable[[int, int], None]
 
     Raises GridnodeError with the VM's traceback when it fails, and when it is silent for too long.
     """
-    machine = build.micropython()
-    path = f".frozen:{resources.image_dir(build.vm_arch(machine))}"
+    command, environment = build.bare_vm(build.micropython(), _PROGRAM, _HEAP_KW)
     frames = Frames(len(order["names"]))
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [machine, "-X", f"heapsize={_HEAP_KW}wK", str(_PROGRAM)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={"MICROPYPATH": path, "PATH": os.defpath},
+            env=environment,
             start_new_session=True,  # Ctrl-C is for this process, which then ends the VM
         )
         assert process.stdin and process.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -11,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from gridnode_host import build, resources
+from gridnode_host import build
 from gridnode_host.bench import vm as processor
 from gridnode_host.errors import GridnodeError
 
@@ -51,22 +50,18 @@ def run(vm: str, name: str, order: Any = None, *, shims: bool = False) -> Any:
 
     Raises GridnodeError with the VM's traceback.
     """
-    path = [str(processor.shims())] if shims else []
-    path += [".frozen", str(resources.image_dir(build.vm_arch(vm)))]
+    before = [str(processor.shims())] if shims else []
+    command, environment = build.bare_vm(vm, _PROBES / f"{name}.py", _HEAP_KW, before)
     ours, theirs = socket.socketpair()  # the shims look for their bus when they are imported
     with ours, theirs:
         done = subprocess.run(
-            [vm, "-X", f"heapsize={_HEAP_KW}wK", str(_PROBES / f"{name}.py")],
+            command,
             input=json.dumps(order),
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
             check=False,
-            env={
-                "MICROPYPATH": ":".join(path),
-                "GRIDNODE_BUS": str(theirs.fileno()),
-                "PATH": os.defpath,
-            },
+            env={**environment, "GRIDNODE_BUS": str(theirs.fileno())},
             pass_fds=(theirs.fileno(),),
         )
     try:
