@@ -91,3 +91,22 @@ def judged(detector, rows, count, learn=None, until=None):
             if until:
                 break
     return found
+
+
+def faults_behind(names, start):
+    """Faults of many kinds from a row on, for `Rows`."""
+    v, i = ("voltage", "current") if "voltage" in names else ("v1", "i1")
+    t = "temperature" if "temperature" in names else "t_joint"
+    return [
+        (v, start + 20, 4, -40),
+        (i, start + 50, 1, 60),
+        (t, start + 80, 40, 9),
+        ("humidity", start + 150, 12, NAN),
+        (i, start + 200, 60, lambda x, k: 33.25),
+        (v, start + 300, 60, lambda x, k: x + (4 if k % 2 else -4)),
+        (t, start + 400, 80, lambda x, k: x + k // 8),
+        (i, start + 520, 30, lambda x, k: 0),
+        (v, start + 560, 3, NAN),
+        (i, start + 570, 40, 90),
+        (t, start + 640, 3, lambda x, k: -127),
+    ]

@@ -6,7 +6,18 @@ import struct
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.detector import Detector
 from harness import fixtures
-from made_rows import DAY, FEEDER, INTERVAL_S, LIMITS, NAN, PLACE, TRAIN, Rows, judged
+from made_rows import (
+    DAY,
+    FEEDER,
+    INTERVAL_S,
+    LIMITS,
+    NAN,
+    PLACE,
+    TRAIN,
+    Rows,
+    faults_behind,
+    judged,
+)
 
 FIXTURES = ("faults",)
 HEAP_KW = 320
@@ -52,25 +63,6 @@ def verdict(detector):
         bytes(detector.grades),
         bytes(detector.alarms),
     )
-
-
-def tail(names, start):
-    """Faults of many kinds behind a training."""
-    v, i = ("voltage", "current") if "voltage" in names else ("v1", "i1")
-    t = "temperature" if "temperature" in names else "t_joint"
-    return [
-        (v, start + 20, 4, -40),
-        (i, start + 50, 1, 60),
-        (t, start + 80, 40, 9),
-        ("humidity", start + 150, 12, NAN),
-        (i, start + 200, 60, lambda x, k: 33.25),
-        (v, start + 300, 60, lambda x, k: x + (4 if k % 2 else -4)),
-        (t, start + 400, 80, lambda x, k: x + k / 8),
-        (i, start + 520, 30, lambda x, k: 0),
-        (v, start + 560, 3, NAN),
-        (i, start + 570, 40, 90),
-        (t, start + 640, 3, lambda x, k: -127),
-    ]
 
 
 # ------------------------------------------------------------------ learning and frozen
@@ -351,7 +343,7 @@ def test_a_loaded_model_goes_on_bit_by_bit():
             assert other.save() == model
             assert (other.state, other.rows, other.frozen_at) == ("frozen", TRAIN, detector.frozen_at)
             if "humidity" in names:
-                rows.faults = tail(names, rows.row)
+                rows.faults = faults_behind(names, rows.row)
             else:
                 rows.faults = [("x", rows.row + 9, 30, 5), ("t_joint", rows.row + 60, 9, NAN)]
             alarms = 0

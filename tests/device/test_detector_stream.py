@@ -8,7 +8,18 @@ from array import array
 from gridnode.anomaly import scale
 from gridnode.anomaly.detector import Detector
 from harness import fixtures
-from made_rows import DAY, FEEDER, INTERVAL_S, LIMITS, NAN, PLACE, START, TRAIN, Rows, judged
+from made_rows import (
+    DAY,
+    FEEDER,
+    INTERVAL_S,
+    LIMITS,
+    PLACE,
+    START,
+    TRAIN,
+    Rows,
+    faults_behind,
+    judged,
+)
 
 FIXTURES = ("faults",)
 HEAP_KW = 320
@@ -135,23 +146,8 @@ def stream(names, changes, table=None, more=4 * DAY, **limits):
 def changes(names):
     v, i = ("voltage", "current") if "voltage" in names else ("v1", "i1")
     t = "temperature" if "temperature" in names else "t_joint"
-    a = TRAIN
-    return [
-        (v, 300, 4, -40),
-        (i, 400, 1, 20),
-        (v, a + 20, 4, -40),
-        (i, a + 50, 1, 60),
-        (t, a + 80, 40, 9),
-        ("humidity", a + 150, 12, NAN),
-        (i, a + 200, 60, lambda x, k: 33.25),
-        (v, a + 300, 60, lambda x, k: x + (4 if k % 2 else -4)),
-        (t, a + 400, 80, lambda x, k: x + k // 8),
-        (i, a + 520, 30, lambda x, k: 0),
-        (v, a + 560, 3, NAN),
-        (i, a + 570, 40, 90),
-        (t, a + 640, 3, lambda x, k: -127),
-        (t, a + 700, 300, lambda x, k: x + k // 16),
-    ]
+    in_training = [(v, 300, 4, -40), (i, 400, 1, 20)]
+    return in_training + faults_behind(names, TRAIN) + [(t, TRAIN + 700, 300, lambda x, k: x + k // 16)]
 
 
 def test_every_machine_finds_the_same_of_a_place():

@@ -84,13 +84,13 @@ def disk(*gains, blocks=160):
     return root
 
 
-def prepared(gain, *records):
+def prepared(gain, *records, factory=False):
     """A call that commits what a session has made so far: the session is opened here."""
     s = shelf()
     document = s.begin()
     document["meters"] = entry(gain)
     drafts.push(document, records or [record(note=str(gain))])
-    return lambda: s.commit(drafts.draft())
+    return lambda: s.commit(drafts.draft(), factory=factory)
 
 
 # -- sessions
@@ -625,14 +625,7 @@ def test_a_commit_that_prunes_and_declares_the_factory_set():
     root = disk(1.1, 1.2, 1.3, 1.4, 1.5, 1.6, blocks=192)
     with root:
         old = state()
-        s = shelf()
-        document = s.begin()
-        document["meters"] = entry(1.7)
-        drafts.push(document, [record(note="1.7")])
-
-    def commit():
-        s.commit(drafts.draft(), factory=True)
-
+        commit = prepared(1.7, record(note="1.7"), factory=True)
     new = ahead(root, commit)
     assert old["factory"] is None and gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 1
     cut(root, commit, old, new)
@@ -644,14 +637,7 @@ def test_a_factory_set_that_is_declared_anew_is_old_or_new_with_what_is_in_force
         session(1.2, record(note="works"), factory=True)
         old = state()
         assert gain(old["factory"][0]) == 1.2
-        s = shelf()
-        document = s.begin()
-        document["meters"] = entry(1.7)
-        drafts.push(document, [record(note="again"), record("phase", note="1.7")])
-
-    def commit():
-        s.commit(drafts.draft(), factory=True)
-
+        commit = prepared(1.7, record(note="again"), record("phase", note="1.7"), factory=True)
     new = ahead(root, commit)
     assert gain(new["factory"][0]) == 1.7 and len(new["factory"][1]) == 2
     cut(root, commit, old, new)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import child
 from gridnode_host.bench.rig import Rig
 
 SSID, KEY = "Plant 7", "correct horse battery"
@@ -20,20 +18,6 @@ def rig() -> Iterator[Rig]:
     with Rig.virtual(provision=False) as rig:
         rig.nodes[0].wiring.wlan[SSID] = KEY
         yield rig
-
-
-def gridnode(*arguments: str, cwd: Path) -> tuple[int, list[dict[str, Any]], str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gridnode_host", *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-    )
-    events = [json.loads(line) for line in done.stdout.splitlines()]
-    return done.returncode, events, done.stdout + done.stderr
 
 
 def provision(rig: Rig, folder: Path, **changes: str) -> tuple[int, list[dict[str, Any]], str]:
@@ -52,7 +36,7 @@ def provision(rig: Rig, folder: Path, **changes: str) -> tuple[int, list[dict[st
         **changes,
     }
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    return gridnode("provision", *arguments, cwd=folder)
+    return child("provision", *arguments, cwd=folder)
 
 
 def test_a_refused_profile_leaves_the_node_alone(rig: Rig, tmp_path: Path) -> None:
@@ -81,7 +65,7 @@ def test_provision_connects_the_node_and_shows_no_secret(rig: Rig, tmp_path: Pat
 
 
 def test_monitor_shows_reports_of_the_running_node(rig: Rig, tmp_path: Path) -> None:
-    code, events, text = gridnode(
+    code, events, text = child(
         "monitor", "--port", rig.nodes[0].port, "--duration", "13", cwd=tmp_path
     )
     assert code == 0, text
@@ -93,7 +77,7 @@ def test_monitor_shows_reports_of_the_running_node(rig: Rig, tmp_path: Path) -> 
 
 def test_meter_reads_and_resets_the_totals_for_the_record(rig: Rig, tmp_path: Path) -> None:
     node = rig.nodes[0]
-    code, events, text = gridnode("meter", "--port", node.port, cwd=tmp_path)
+    code, events, text = child("meter", "--port", node.port, cwd=tmp_path)
     assert code == 0, text
     [meter] = [event for event in events if event["event"] == "meter"]
     assert meter["meter"] == "main" and meter["driver"] == "ct" and not meter["quality"]
@@ -102,14 +86,14 @@ def test_meter_reads_and_resets_the_totals_for_the_record(rig: Rig, tmp_path: Pa
     assert meter["commands"] == ["reset_totals"]
 
     node.wait_event("report", 30, lambda e: e["reported"]["energy_import_wh"] > 0, len(node.events))
-    code, events, text = gridnode("meter", "--port", node.port, "main", "reset-totals", cwd=tmp_path)
+    code, events, text = child("meter", "--port", node.port, "main", "reset-totals", cwd=tmp_path)
     assert code == 0, text
     [reset] = [event for event in events if event["event"] == "command"]
     assert reset["resets"] == 1 and reset["import_mwh"][0] > 0 and reset["timestamp"]
     report = node.wait_event("report", 30, since=len(node.events))["reported"]
     assert report["energy_import_wh"] * 1000 < reset["import_mwh"][0] and report["energy_resets"] == 1
 
-    code, events, _ = gridnode("meter", "--port", node.port, "other", cwd=tmp_path)
+    code, events, _ = child("meter", "--port", node.port, "other", cwd=tmp_path)
     assert code == 7 and "there are main" in events[-1]["cause"]
-    code, events, _ = gridnode("meter", "--port", node.port, "main", "fly", cwd=tmp_path)
+    code, events, _ = child("meter", "--port", node.port, "main", "fly", cwd=tmp_path)
     assert code == 7 and "no command" in events[-1]["cause"]

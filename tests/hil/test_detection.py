@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from command_line import child
 from gridnode_host import resources
 from gridnode_host.bench.node import FROZEN_KB
 from gridnode_host.bench.rig import Rig
@@ -65,18 +64,6 @@ def told(rig: Rig) -> list[dict[str, Any]]:
 def alarms(told: list[dict[str, Any]], **wanted: Any) -> list[dict[str, Any]]:
     found = [e for e in told if e["event"] == "alarm"]
     return [e for e in found if all(e.get(key) == value for key, value in wanted.items())]
-
-
-def gridnode(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gridnode_host", *arguments, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_it_begins_to_learn_and_a_restart_costs_nothing(rig: Rig) -> None:
@@ -164,17 +151,17 @@ def test_commands_from_the_cloud_are_done_once(rig: Rig) -> None:
 
 def test_a_technician_asks_over_serial(rig: Rig) -> None:
     node = rig.nodes[0]
-    code, events = gridnode("detector", "--port", node.port)
+    code, events, _ = child("detector", "--port", node.port)
     assert code == 0, events
     [status] = [e for e in events if e["event"] == "detector"]
     assert status["state"] == "frozen" and status["rows"] == ROWS
     assert status["signals"] == ["voltage", "current", "power"]
-    code, events = gridnode("detector", "--port", node.port, "guarded")
+    code, events, _ = child("detector", "--port", node.port, "guarded")
     assert code == 0 and [e["state"] for e in events if e["event"] == "detector"] == ["guarded"]
     rig.wait_reported(node.thing, lambda r: r["node"]["uptime"] < 30 and r["anomaly"]["model"] == "guarded", 40)
-    code, events = gridnode("detector", "--port", node.port, "accept", "v7")
+    code, events, _ = child("detector", "--port", node.port, "accept", "v7")
     assert code == 7 and "no signal v7" in events[-1]["cause"]
-    code, events = gridnode("detector", "--port", node.port, "accept")
+    code, events, _ = child("detector", "--port", node.port, "accept")
     assert code == 2
 
 

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pytest
+from command_line import events
 from fake_calibration import CalibratingNode
-from gridnode_host import cli
 from gridnode_host.calibrate import orders
 from gridnode_host.errors import Exit, GridnodeError
 from test_calibrate_run import TYPED
-from typer.testing import CliRunner
 
 
 def gridnode(*arguments: str) -> tuple[int, str, str]:
-    """Run ``gridnode calibrate`` in this process; returns exit code, stdout and stderr."""
-    settings = {"COLUMNS": "200", "NO_COLOR": "1"}
-    result = CliRunner().invoke(cli.app, ["calibrate", *arguments], env=settings)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def events(text: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in text.splitlines()]
-    assert all(event["v"] == 1 and event["event"] for event in found)
-    return found
+    return command_line.gridnode("calibrate", *arguments)
 
 
 def test_the_help_of_gridnode_loads_nothing_heavy() -> None:

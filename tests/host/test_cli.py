@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import events, gridnode
 from fake_node import FakeNode
 from gridnode_host import certs, cli, monitor, resources
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.output import Output
 from typer.main import get_command
-from typer.testing import CliRunner
 
 
 def verbs(command: Any, *words: str) -> Iterator[str]:
@@ -32,19 +32,6 @@ def verbs(command: Any, *words: str) -> Iterator[str]:
 
 
 VERBS = sorted(verbs(get_command(cli.app)))
-
-
-def gridnode(*arguments: str, **env: str) -> tuple[int, str, str]:
-    """Run the command in this process; returns exit code, stdout and stderr."""
-    settings = {"COLUMNS": "200", "NO_COLOR": "1", **env}
-    result = CliRunner().invoke(cli.app, arguments, env=settings)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def events(text: str) -> list[dict[str, object]]:
-    found = [json.loads(line) for line in text.splitlines()]
-    assert all(event["v"] == 1 and event["event"] for event in found)
-    return found
 
 
 def test_every_group_is_walked() -> None:

@@ -9,16 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import command_line
 import numpy as np
 import pytest
-from gridnode_host import build, cli, replay, resources
+from command_line import events
+from gridnode_host import build, replay, resources
 from gridnode_host.bench.figures import detection_runs, probe
 from gridnode_host.detection.stream_file import Stream, place
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.replay import operations, vm
 from gridnode_host.replay.episodes import episodes, readable
 from gridnode_host.replay.recording import read
-from typer.testing import CliRunner
 
 STAND_IN = Path(__file__).parent / "stand_in"
 PNG = b"\x89PNG"
@@ -32,14 +33,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gridnode(*arguments: str | Path) -> tuple[int, str, str]:
-    """Run the command in this process; returns exit code, stdout and stderr."""
-    settings = {"COLUMNS": "200", "NO_COLOR": "1"}
-    result = CliRunner().invoke(cli.app, ["replay", *map(str, arguments)], env=settings)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
+    return command_line.gridnode("replay", *arguments)
 
 
 def stream(train: int | None = 4, **values: Any) -> Stream:

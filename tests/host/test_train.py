@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gridnode_host import cli, detection, resources
+from command_line import events, gridnode
+from gridnode_host import detection, resources
 from gridnode_host.bench.figures import probe
 from gridnode_host.detection import (
     forest_score,
@@ -25,7 +26,6 @@ from gridnode_host.detection import (
 )
 from gridnode_host.detection.forest_file import NOTHING, Forest, Node
 from gridnode_host.errors import Exit, GridnodeError
-from typer.testing import CliRunner
 
 SHIPPED = "feeder-faults"
 FEEDER = "v1 v2 v3 i1 i2 i3 i_n p1 p2 p3 t_joint t_ambient humidity"
@@ -34,15 +34,6 @@ LEFT_OUT = ("sensor_stuck", "ct_saturation", "overheating_joint")
 
 def no_progress(done: int, total: int) -> None:
     pass
-
-
-def gridnode(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200", "NO_COLOR": "1"})
-    return result.exit_code, result.stdout, result.stderr
-
-
-def events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def part(stream: stream_file.Stream, first: int, last: int) -> stream_file.Stream:
