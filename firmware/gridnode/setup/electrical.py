@@ -7,6 +7,7 @@ per signal the four slots of `SIGNAL`, which are the end of the column of a phas
 from array import array
 
 from gridnode.anomaly.electrical import NONE
+from gridnode.anomaly.scale import AIR
 
 DEVICE = (
     "v_least",  # of all phases; NONE if one is missing
@@ -39,7 +40,6 @@ SIGNAL = ("ratio", "quiet", "lost", "stuck")
 INPUTS = {"device": DEVICE, "phase": PHASE + SIGNAL, "joint": JOINT + SIGNAL, "signal": SIGNAL}
 
 _SHORT = {"voltage": "v", "current": "i", "power": "p"}
-_AIR = ("t_ambient", "t_air")
 
 
 def ways(names):
@@ -51,9 +51,9 @@ def ways(names):
         found.append(place.get("i" + line, -1))
         found.append(place.get("p" + line, -1))
     air = -1
-    for name in _AIR:
+    for name in AIR:
         air = place.get(name, air)
-    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in _AIR]
+    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in AIR]
     if "temperature" in place:
         if heat and air < 0:
             air = place["temperature"]

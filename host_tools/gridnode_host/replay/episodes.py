@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from gridnode_host.detection.curves import stretches
 from gridnode_host.detection.stream_file import Texts
 from gridnode_host.replay.judge import Judgement
 
-__all__ = ["Episode", "episodes", "readable", "runs"]
+__all__ = ["Episode", "episodes", "readable"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,10 @@ def readable(timestamp: str) -> str:
     return told.replace(tzinfo=None).isoformat(" ", "seconds") + "Z"
 
 
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and last index of every stretch that is true."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
 def episodes(judgement: Judgement, timestamps: list[str]) -> list[Episode]:
     """Every alarm of a run, in order."""
     found = []
-    for first, last in runs(judgement.alarm):
+    for first, last in stretches(judgement.alarm):
         rows = slice(first, last + 1)
         told = judgement.priority[rows]
         guilty = np.logical_or.reduce(judgement.alarms[rows], axis=0)

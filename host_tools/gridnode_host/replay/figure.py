@@ -13,8 +13,8 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from gridnode_host.detection.curves import stretches
 from gridnode_host.detection.stream_file import Floats
-from gridnode_host.replay.episodes import runs
 from gridnode_host.replay.judge import Judgement
 
 __all__ = ["PRIORITIES", "draw"]
@@ -152,7 +152,7 @@ def _steps(axis: Axes, time: _Time, height: Floats, *, on_axes: bool) -> None:
 def _spans(axis: Axes, time: _Time, level: np.ndarray) -> None:
     told = np.minimum.reduceat(np.where(level == 0, _NONE - 1, level), time.starts)
     for priority, color in PRIORITIES.items():
-        found = runs(told == (priority or _NONE - 1))
+        found = stretches(told == (priority or _NONE - 1))
         if found:
             axis.broken_barh(
                 [(time.left[a], time.right[b] - time.left[a]) for a, b in found],
