@@ -309,7 +309,7 @@ def test_help_tells_files_and_modes() -> None:
     code, out, _ = gridnode("--help")
     assert code == 0
     assert "Example: gridnode replay STREAM.csv --limits META.json --out SCORES.csv" in out
-    for word in ("frozen|guarded|learning", "--plot", "--model", "--dry-run", "2 usage"):
+    for word in ("frozen|guarded|learning", "--plot", "--model", "--dry-run", "i_of_rating", "2 usage"):
         assert word in out
 
 
