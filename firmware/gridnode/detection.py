@@ -55,8 +55,8 @@ class Detection:
         for pipeline in {source[0] for source in sources}:
             for rule in pipeline.judge.rules:
                 self._ruled[rule.signal] = rule
-        # what no signal of the detector shows: no lesson while one of these has an alarm
-        self._others = [rule for name, rule in self._ruled.items() if name not in detector.names]
+        names = list(detector.names)
+        self._rules = [(rule, names.index(name) if name in names else -1) for name, rule in self._ruled.items()]
         self._kinds = [None] * len(sources)  # of each signal's alarm, as told
         self._fault = ""  # as told
         self._told = self._saved = self._said = 0  # Unix s
@@ -75,10 +75,6 @@ class Detection:
         main = self._sources[0][0]
         if main.calibrating or app.boot.safe_mode or main.row_ms < app.row_s * 500:
             return
-        if self.detector.state == LEARNING:
-            for rule in self._others:
-                if rule.alarm:
-                    return
         for k in range(len(values)):
             pipeline, at, name = self._sources[k]
             # a sensor slower than the rows has its newest reading told once more
@@ -86,6 +82,8 @@ class Detection:
             value = reading.at[at].get(name)
             values[k] = _NAN if value is None else value
         detector = self.detector
+        if self._hidden(values) and detector.state == LEARNING:
+            return  # it would teach a fault
         detector.row(values, end)
         self._tell(app, end)
         if detector.state == FROZEN and self._state == LEARNING and self.guarded:
@@ -94,6 +92,16 @@ class Detection:
             self.turned(app)
         self._keep(app, end)
         main.flagged = detector.alarm and detector.diagnosis not in _WIRING
+
+    def _hidden(self, values):
+        """Whether a block of the row broke a rule, and the values of the row do not show it."""
+        found = False
+        for rule, k in self._rules:
+            if rule.hit:
+                rule.hit = False
+                if k < 0 or rule.inside(values[k]):
+                    found = True
+        return found
 
     def _kind(self, k):
         """Kind of a signal's alarm, None without one or where a rule of block rate has it."""

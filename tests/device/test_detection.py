@@ -147,8 +147,8 @@ def measure(pipeline, ms=10000, **values):
 class Bench:
     """A single-phase meter, its detection and the application around them."""
 
-    def __init__(self, guarded=False):
-        self.pipeline = way(Meter(), limits=LIMITS)
+    def __init__(self, guarded=False, limits=LIMITS):
+        self.pipeline = way(Meter(), limits=limits)
         self.detector = FakeDetector("voltage", "power")
         sources = [(self.pipeline, 0, "voltage"), (self.pipeline, 0, "power")]
         self.detection = detection.Detection(self.detector, sources, guarded)
@@ -198,16 +198,33 @@ def test_no_row_of_a_calibration_of_safe_mode_or_of_a_moment():
 
 
 def test_an_alarm_of_what_the_detector_does_not_see_is_no_lesson():
-    b = Bench()
-    b.detection._others = [Part(alarm=True)]
-    b.row()
+    b = Bench(limits={"temperature": {"high": 60}})
+    hot, usual = {"temperature": 80.0, "voltage": 230.0}, {"temperature": 20.0, "voltage": 230.0}
+    b.row(**hot)
     assert len(b.detector.seen) == 1
     b.detector.state = LEARNING
-    b.row()
+    b.row(**hot)
     assert len(b.detector.seen) == 1
-    b.detection._others[0].alarm = False
-    b.row()
+    b.row(**usual)
+    assert len(b.detector.seen) == 1, "it began in alarm"
+    b.row(**usual)
     assert len(b.detector.seen) == 2
+
+
+def test_what_a_block_rule_flags_in_a_row_is_no_lesson():
+    b = Bench()
+    b.detector.state = LEARNING
+    measure(b.pipeline, 200, voltage=280.0)
+    b.row(voltage=230.0)
+    assert b.detector.seen == [], "too short for an alarm, and gone in the mean"
+    b.row(voltage=230.0)
+    assert len(b.detector.seen) == 1
+    b.row(voltage=280.0)
+    assert len(b.detector.seen) == 2, "the detector sees it by itself, and counts it as foul"
+    b.detector.state = FROZEN
+    measure(b.pipeline, 200, voltage=280.0)
+    b.row(voltage=230.0)
+    assert len(b.detector.seen) == 3, "judged all the same"
 
 
 def test_signals_have_the_names_of_the_contract():

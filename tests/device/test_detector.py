@@ -216,6 +216,18 @@ def test_text_of_alarms():
     assert told[0] == told[-1] == ""
 
 
+def test_a_current_above_its_rating_is_told_so():
+    detector, rows = frozen(FEEDER, True)
+    rows.faults = [("i1", rows.row + 1, 3, lambda x, k: 121)]
+    told = []
+    for _ in range(3):
+        rows.next()
+        detector.row(rows.values, rows.t)
+        told.append((detector.kind, detector.text))
+    assert told[0] == ("spike", "Overload: L1 current 121 A on a 100 A feeder"), told
+    assert told[2] == ("level_shift", "Overload: L1 current 121 A on a 100 A feeder for 20 min"), told
+
+
 # ------------------------------------------------------------------ commands
 
 

@@ -22,6 +22,7 @@ def test_shadows_of_line_sensors_tell_what_was_drawn() -> None:
         assert len(whole) >= 2
         for before, event in pairwise(whole):
             assert event["fault"] == ""
+            assert event["anomaly"]["model"] == "learning", "the detector has room on these nodes"
             assert set(event["drawn"]) == {"voltage", "current", "temperature", "humidity"}
             for name, drawn in event["drawn"].items():
                 mixed = LATE * abs(before["drawn"][name] - drawn)

@@ -17,8 +17,9 @@ from gridnode_host import build, replay, resources
 from gridnode_host.bench.figures import detection_runs, probe
 from gridnode_host.detection.stream_file import Stream, place
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.replay import operations, vm
+from gridnode_host.replay import operations, recording, vm
 from gridnode_host.replay.episodes import episodes, readable
+from gridnode_host.replay.notes import notes
 from gridnode_host.replay.recording import read
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -308,7 +309,7 @@ def test_help_tells_files_and_modes() -> None:
     code, out, _ = gridnode("--help")
     assert code == 0
     assert "Example: gridnode replay STREAM.csv --limits META.json --out SCORES.csv" in out
-    for word in ("frozen|guarded|learning", "--plot", "--model", "--dry-run", "2 usage"):
+    for word in ("frozen|guarded|learning", "--plot", "--model", "--dry-run", "i_of_rating", "2 usage"):
         assert word in out
 
 
@@ -363,6 +364,7 @@ def test_events_of_a_run(recorded: Path, tmp_path: Path) -> None:
     first, last = (event for event in told if event["event"] == "alarm")
     assert first["start"] == "2026-01-02T00:40:00Z" and first["rows"] == 2
     assert (last["kind"], last["priority"], last["signals"]) == ("range", 2, ["voltage"])
+    assert last["sentence"] == "Voltage 150 V, below 207 V"
     done = told[-1]
     assert done["event"] == "done"
     assert (done["rows"], done["alarms"], done["alarm_rows"]) == (300, 2, 3)
@@ -549,6 +551,8 @@ def test_a_malformed_stream_is_refused_with_its_line(
         ('{"rating_a": "200"}', "rating_a is '200'"),
         ('{"train_rows": 10.5}', "train_rows is 10.5"),
         ('{"train_rows": -1}', "train_rows is -1"),
+        ('{"train_rows": true}', "train_rows is True"),
+        ('{"train_rows": "10"}', "train_rows is '10'"),
         ('{"nominal": [1, 2]}', "nominal is [1, 2] and not an object"),
         ('{"nominal": {"v": [253, 207]}}', "nominal.v is [253, 207] and not [lowest, highest]"),
         ('{"nominal": {"v": null}}', "nominal.v is None"),
@@ -626,14 +630,47 @@ def test_strange_data_is_noted_and_passed_on(tmp_path: Path) -> None:
         "late: 1 of 5 rows have no value",
         "never: no row has a value",
         "same: always 5",
-        "the limits name v, which is no signal of the stream",
+        "the limits have i_of_rating and no rating_a: no current is limited",
         "line 5: the clock goes back by 15 s, and 1 times more",
         "rows are 15 s apart, interval_s is 60",
         "1 of 6 rows do not follow the one before by 15 s, first in line 7: 95 s",
     ]
+    assert "reason    the stream ends before learning does" in told
     stamps = [row["timestamp"] for row in table(out)]
     assert stamps[0] == "2026-01-01 00:00:00" and stamps[4] == "2026-01-01T01:00:25+01:00"
     assert read(path, {}).stream.t[4] == read(path, {}).stream.t[2] + 5
+
+
+def test_null_in_the_limits_is_absent(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    path.write_text('{"rating_a": null, "nominal": null, "train_rows": 300.0, "v_nominal": 230}')
+    assert recording.read_limits(path) == {"train_rows": 300, "v_nominal": 230}
+    path.write_text('{"interval_s": null, "train_rows": null}')
+    assert recording.read_limits(path) == {}
+
+
+def test_a_family_of_the_limits_that_no_signal_has_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,voltage,i_n,t_joint,p2,vx\n1,230,0,30,0,7\n")
+    nominal = {name: [0, 1] for name in ("v", "i", "t", "p", "h", "v1", "current", "vx")}
+    told = notes(read(path, {"nominal": nominal}))
+    unknown = [line.split()[3].strip(",") for line in told if line.startswith("the limits name")]
+    assert unknown == ["h", "v1", "current"]
+
+
+def test_with_more_signals_than_the_rules_of_faults_take_the_others_judge(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [f"{1_700_000_000 + 10 * k}," + ",".join(["230"] * 31) for k in range(60)]
+    rows[50] = rows[50].replace(",230", ",999", 1)
+    names = [f"v{k}" for k in range(31)]
+    path.write_text("\n".join(["timestamp," + ",".join(names), *rows]) + "\n")
+    limits = tmp_path / "l.json"
+    limits.write_text('{"train_rows": 40, "v_nominal": 230, "nominal": {"v": [207, 253]}}')
+    code, told, err = gridnode(path, "--limits", limits, "--out", out)
+    assert code == 0, err
+    assert "note  with more than 30 signals no fault is named" in told
+    [alarm] = [row for row in table(out) if row["alarm"] == "1"]
+    assert (alarm["alarm_v0"], alarm["kind"], alarm["alarm_v1"]) == ("1", "range", "0")
 
 
 # ------------------------------------------------------------------ for the figures
@@ -697,5 +734,10 @@ def test_alarms_are_counted_from_raise_to_clear() -> None:
     first, last = episodes(told, [str(k) for k in range(7)])
     assert (first.start, first.end, first.rows, first.priority) == ("3", "4", 2, 1)
     assert (first.signals, last.signals) == (["b", "a"], ["a"])
+    told.priority[3:5], told.diagnosis[3:5] = [1, 3], ["short_circuit", "period"]
+    told.priority[5:7], told.diagnosis[5:7] = [0, 3], ["", "drift"]
+    first, last = episodes(told, [str(k) for k in range(7)])
+    assert (first.priority, first.diagnosis) == (1, "short_circuit"), "of the most urgent rows"
+    assert (last.priority, last.diagnosis) == (3, "drift")
     assert readable("1767312200") == "2026-01-02 00:03:20Z"
     assert readable("1e99") == "1e99"

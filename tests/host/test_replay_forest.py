@@ -6,7 +6,7 @@ import pytest
 from gridnode_host import resources
 from gridnode_host.detection import streams
 from gridnode_host.detection.stream_file import Stream
-from gridnode_host.errors import GridnodeError
+from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.replay.judge import judge
 
 ROWS = 11520
@@ -41,5 +41,11 @@ def test_a_forest_changes_names_and_nothing_else(stream: Stream) -> None:
 
 
 def test_a_forest_of_no_use_is_refused_with_its_reason(stream: Stream) -> None:
-    with pytest.raises(GridnodeError, match="forest: this is no file of a forest"):
-        judge(stream, train=stream.train, forest=b"not a forest, whatever the length of it")
+    whole = resources.forest("feeder-faults")
+    for forest, reason in (
+        (b"not a forest, whatever the length of it", "this is no file of a forest"),
+        (whole[:100], f"100 bytes instead of {len(whole)}"),
+    ):
+        with pytest.raises(GridnodeError) as refusal:
+            judge(stream, train=stream.train, forest=forest)
+        assert (refusal.value.cause, refusal.value.exit) == (reason, Exit.USAGE)

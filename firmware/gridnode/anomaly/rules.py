@@ -11,10 +11,11 @@ _UNITS = {"voltage": "V", "current": "A", "power": "W", "frequency": "Hz", "temp
 class Range:
     """One signal between `low` and `high`; the alarm ends only inside the range by `hysteresis`.
 
-    grade: 0 inside, 0.5 just outside, 1 from a tenth of the limit beyond it.
+    grade: 0 inside, 0.5 just outside, 1 from a tenth of the limit beyond it. hit: a value was outside, or came during
+    an alarm, since whoever asks has set it to False.
     """
 
-    alarm = False
+    alarm = hit = False
     kind = value = None
     grade = 0.0
     _ms = 0
@@ -45,6 +46,7 @@ class Range:
             self.grade = 0.5 + 0.5 * min(1.0, excess)
         else:
             self.grade = 0.0
+        self.hit = self.hit or self.alarm or kind is not None
         if (kind is not None) == self.alarm:
             self._ms = 0
             if self.alarm:
@@ -58,6 +60,10 @@ class Range:
         if self.alarm:
             self.kind = kind
         return True
+
+    def inside(self, value):
+        """Whether a value is within the range, hysteresis aside; not one that is NaN."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def text(self):
         """One plain sentence."""

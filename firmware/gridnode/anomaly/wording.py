@@ -19,6 +19,7 @@ _TELL = {
     "drift": "has left its ordinary level",
     "level_shift": "has jumped to another level",
 }
+_SHIFTS = ("spike", "level_shift", "drift", "relation", "period")  # a rating says more
 
 
 def sentence(detector):
@@ -45,9 +46,10 @@ def _seen(signal, detector):
     value = "" if signal.x != signal.x else plain(signal.x) + _unit(signal)
     if kind == "missing":
         return _TELL[kind]
-    if kind in _TELL:
+    above = signal.kind == scale.CURRENT and signal.rating and signal.x > signal.rating
+    if kind in _TELL and not (above and kind in _SHIFTS):
         return "%s %s" % (value, _TELL[kind])
-    if signal.kind == scale.CURRENT and signal.rating and signal.x > signal.rating:
+    if above:
         return "%s on a %s A feeder" % (value, plain(signal.rating))
     limits = signal.range
     if limits and signal.x == signal.x and not limits[0] <= signal.x <= limits[1]:

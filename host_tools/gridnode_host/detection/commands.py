@@ -37,8 +37,9 @@ def replay(
         Path | None,
         typer.Option(
             help='JSON: {"interval_s", "train_rows", "rating_a", "v_nominal", '
-            '"nominal": {signal: (lowest, highest)}}. What is absent does not limit; '
-            "interval_s and train_rows are then as the stream tells."
+            '"nominal": {signal: (lowest, highest)}}. A signal may be a family (v, i, p, t), '
+            "i_of_rating is of the currents in units of rating_a. What is absent does not limit; "
+            "interval_s is then as the stream tells, train_rows what train marks, else 4 days."
         ),
     ] = None,
     scores: Annotated[

@@ -16,7 +16,7 @@ from gridnode_host.files import write_atomic
 from gridnode_host.output import Output
 from gridnode_host.replay import recording as recordings
 from gridnode_host.replay.episodes import Episode, episodes, readable
-from gridnode_host.replay.judge import Judgement, judge
+from gridnode_host.replay.judge import LEARNING, Judgement, judge
 from gridnode_host.replay.notes import notes
 
 __all__ = ["run"]
@@ -90,7 +90,7 @@ def run(
         alarms=len(alarms),
         alarm_rows=int(judgement.alarm.sum()),
         state=judgement.state,
-        reason=judgement.reason,
+        reason=_reason(judgement, mode),
         learnt=judgement.learnt,
         size=judgement.size,
         model_bytes=len(judgement.model),
@@ -143,9 +143,16 @@ def _facts(
         ("alarms", f"{len(alarms)}, in {alarmed} rows ({100 * alarmed / rows:.1f} %)"),
         ("model", f"{judgement.state}, {judgement.learnt} rows learnt, mode {mode}"),
     ]
-    if judgement.reason:
-        found.append(("reason", judgement.reason))
+    if reason := _reason(judgement, mode):
+        found.append(("reason", reason))
     return found
+
+
+def _reason(judgement: Judgement, mode: str) -> str:
+    """Why the model is what it is, "" where nothing is to be said."""
+    if not judgement.reason and judgement.state == LEARNING != mode:
+        return "the stream ends before learning does (train, train_rows): it was judged by rules alone"
+    return judgement.reason
 
 
 def _told(judgement: Judgement, model: Path | None, saved: bytes | None) -> list[tuple[str, str]]:
@@ -193,7 +200,7 @@ def _fields(alarm: Episode) -> dict[str, Any]:
         "diagnosis": alarm.diagnosis,
         "priority": alarm.priority or None,
         "signals": alarm.signals,
-        "text": alarm.sentence,
+        "sentence": alarm.sentence,
     }
 
 

@@ -24,8 +24,8 @@ class Episode:
     start: str
     end: str
     kind: str
-    diagnosis: str
-    priority: int  # the most urgent, 0: none
+    diagnosis: str  # of its most urgent rows
+    priority: int  # theirs, 0: none
     signals: list[str]  # the guilty ones, the worst first
     sentence: str
 
@@ -50,6 +50,7 @@ def episodes(judgement: Judgement, timestamps: list[str]) -> list[Episode]:
     for first, last in stretches(judgement.alarm):
         rows = slice(first, last + 1)
         told = judgement.priority[rows]
+        priority = int(told[told > 0].min()) if told.any() else 0
         guilty = np.logical_or.reduce(judgement.alarms[rows], axis=0)
         worst = np.argsort(-judgement.grades[rows].max(axis=0), kind="stable")
         found.append(
@@ -59,8 +60,8 @@ def episodes(judgement: Judgement, timestamps: list[str]) -> list[Episode]:
                 timestamps[first],
                 timestamps[last],
                 _usual(judgement.kind[rows]),
-                _usual(judgement.diagnosis[rows]),
-                int(told[told > 0].min()) if told.any() else 0,
+                _usual(judgement.diagnosis[rows][told == priority]),
+                priority,
                 [judgement.names[k] for k in worst if guilty[k]],
                 judgement.sentences.get(first, ""),
             )

@@ -14,9 +14,11 @@ from gridnode_host import resources
 from gridnode_host.detection.stream_file import Flags, Scores, Stream, Texts
 from gridnode_host.replay import operations, vm
 
-__all__ = ["FROZEN", "GUARDED", "LEARNING", "Judgement", "cost", "judge", "scores"]
+__all__ = ["FROZEN", "GUARDED", "LEARNING", "MOST_NAMED", "Judgement", "cost", "judge", "scores"]
 
 FROZEN, GUARDED, LEARNING = "frozen", "guarded", "learning"
+
+MOST_NAMED = 30  # signals; with more the rules of faults have no say, as on a node
 
 Grades = NDArray[np.int16]
 
@@ -153,7 +155,8 @@ def _rows(stream: Stream, train: Flags | None) -> tuple[np.ndarray, int | None]:
 
 def _limits(stream: Stream, train: Flags | None = None) -> dict[str, Any]:
     """What the detector is told; what the limits leave open about rows, the stream tells."""
-    limits: dict[str, Any] = {**stream.limits, "faults": resources.faults()}
+    faults = resources.faults() if len(stream.values) <= MOST_NAMED else None
+    limits: dict[str, Any] = {**stream.limits, "faults": faults}
     if not limits.get("interval_s") and len(stream.t) > 1:
         limits["interval_s"] = max(1, round(float(np.median(np.diff(stream.t)))))
     if not limits.get("train_rows") and train is not None and train.any():

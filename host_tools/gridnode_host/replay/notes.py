@@ -7,11 +7,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gridnode_host.replay.judge import MOST_NAMED
 from gridnode_host.replay.recording import Recording
 
 __all__ = ["notes"]
 
 _RATING = "i_of_rating"
+# what a family's key in the limits holds for; any other key is the name of one signal
+_FAMILIES = {
+    "v": re.compile(r"voltage|v\d+"),
+    "i": re.compile(r"current|i_n|i\d+"),
+    "p": re.compile(r"power|p\d+"),
+    "t": re.compile(r"temperature|t_.*"),
+}
 
 
 def notes(recording: Recording) -> list[str]:
@@ -39,10 +47,17 @@ def _signals(recording: Recording) -> Iterator[str]:
 
 def _limits(recording: Recording) -> Iterator[str]:
     names = list(recording.stream.values)
-    for key in recording.stream.limits.get("nominal", {}):
-        family = re.compile(re.escape(key) + r"\d*")
-        if key != _RATING and not any(family.fullmatch(name) for name in names):
+    limits = recording.stream.limits
+    for key in limits.get("nominal", {}):
+        if key == _RATING:
+            if not limits.get("rating_a"):
+                yield f"the limits have {key} and no rating_a: no current is limited"
+            continue
+        family = _FAMILIES.get(key)
+        if key not in names and not (family and any(map(family.fullmatch, names))):
             yield f"the limits name {key}, which is no signal of the stream"
+    if len(names) > MOST_NAMED:
+        yield f"with more than {MOST_NAMED} signals no fault is named"
 
 
 def _times(recording: Recording) -> Iterator[str]:

@@ -7,7 +7,7 @@ the row before which learning has ended, null where the detector decides.
 stdout: frames, each with a byte before it that begins no text. 1: `<hBBHH` (grade, alarm, priority, number of the
 kind, of the diagnosis), an int16 of a grade and a byte of an alarm per signal. 2: `<I` and a text, which gets the next
 number (0 is the empty one). 3: `<I` and the sentence of the row that follows. 4: `<I` and the JSON of the end. 5: `<I`
-and the traceback of a failure.
+and the traceback of a failure. 6: `<I` and why the forest is refused.
 
 Every format has its size and order written out, so that VMs of 32 and of 64 bits speak alike.
 """
@@ -20,7 +20,7 @@ import json
 import struct
 import sys
 
-_ROW, _TEXT, _SENTENCE, _END, _FAILURE = b"\1", b"\2", b"\3", b"\4", b"\5"
+_ROW, _TEXT, _SENTENCE, _END, _FAILURE, _REFUSAL = b"\1", b"\2", b"\3", b"\4", b"\5", b"\6"
 _ROW_IN = "<qB"
 _DECIDES = 2
 
@@ -70,6 +70,10 @@ class Teller:
         self._write(tag + struct.pack("<I", len(data)) + data)
 
 
+class RefusedError(Exception):
+    """The detector does not take the forest."""
+
+
 class Run:
     """A detector and what is asked of it."""
 
@@ -80,7 +84,7 @@ class Run:
         if order["forest"] is not None:
             reason = self.detector.attach(binascii.a2b_base64(order["forest"]))
             if reason:
-                raise ValueError(f"forest: {reason}")
+                raise RefusedError(reason)
         self.load = ""
         if order["model"] is not None:
             self.load = self.detector.load(binascii.a2b_base64(order["model"]))
@@ -146,6 +150,8 @@ def main():
     teller = Teller(sys.stdout.buffer)
     try:
         replay(sys.stdin.buffer, teller)
+    except RefusedError as err:
+        teller.text(_REFUSAL, str(err))
     except BaseException as err:  # noqa: BLE001 - Ctrl-C tells where the detector hangs
         told = io.StringIO()
         sys.print_exception(err, told)

@@ -90,7 +90,7 @@ def read(path: Path, limits: dict[str, Any]) -> Recording:
 
 
 def read_limits(path: Path) -> dict[str, Any]:
-    """Read the limits of a node; raises GridnodeError (USAGE) with what is wrong."""
+    """Read the limits of a node, null being absent; raises GridnodeError (USAGE) with what is wrong."""
 
     def refuse(cause: str) -> NoReturn:
         raise GridnodeError(
@@ -114,12 +114,15 @@ def read_limits(path: Path) -> dict[str, Any]:
         refuse(f" is not JSON: {err}")
     if not isinstance(limits, dict):
         refuse(" is not a JSON object")
+    limits = {name: value for name, value in limits.items() if value is not None}
     for name in ("interval_s", "rating_a", "v_nominal"):
         if name in limits and not (_is_number(limits[name]) and limits[name] > 0):
             refuse(f": {name} is {limits[name]!r} and not a number above 0")
     rows = limits.get("train_rows", 0)
-    if type(rows) is not int or rows < 0:
+    if not (_is_number(rows) and rows >= 0 and rows == int(rows)):
         refuse(f": train_rows is {rows!r} and not a whole number from 0 on")
+    if rows:
+        limits["train_rows"] = int(rows)
     nominal = limits.get("nominal", {})
     if not isinstance(nominal, dict):
         refuse(f": nominal is {nominal!r} and not an object")

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from gridnode_host import build
-from gridnode_host.errors import GridnodeError
+from gridnode_host.errors import Exit, GridnodeError
 
 ROW_OUT = struct.Struct("<hBBHH")
-ROW, TEXT, SENTENCE, END, FAILURE = 1, 2, 3, 4, 5
+ROW, TEXT, SENTENCE, END, FAILURE, REFUSAL = 1, 2, 3, 4, 5, 6
 """The first byte of a frame."""
 
 _PROGRAM = Path(__file__).with_name("on_vm.py")
@@ -32,6 +32,7 @@ _CHUNK = 1 << 16
 _SHOWN = 1000  # bytes of what is no frame
 _LENGTH = struct.Struct("<I")
 _STEP = "run the detector"
+_FOREST = "Name a forest of the product, or a file that gridnode train wrote for this version."
 _DEFECT = "This is a defect of the detector or of the VM: report what is shown."
 
 
@@ -45,6 +46,7 @@ class Told:
     sentences: dict[int, str] = field(default_factory=dict)
     end: dict[str, Any] | None = None
     failure: str = ""  # a traceback
+    refusal: str = ""  # why the forest is refused
 
 
 class Frames:
@@ -68,7 +70,7 @@ class Frames:
         told = self.told
         if at >= len(data):
             return 0
-        if told.end is not None or not ROW <= data[at] <= FAILURE:
+        if told.end is not None or not ROW <= data[at] <= REFUSAL:
             raise ValueError(data[at : at + _SHOWN].decode(errors="replace"))
         if data[at] == ROW:
             size = 1 + self._row
@@ -93,6 +95,8 @@ class Frames:
             self.told.sentences[self.told.count] = text
         elif tag == END:
             self.told.end = json.loads(text)
+        elif tag == REFUSAL:
+            self.told.refusal = text
         else:
             self.told.failure = text.strip()
 
@@ -100,7 +104,8 @@ class Frames:
 def run(order: dict[str, Any], rows: bytes, progress: Callable[[int, int], None]) -> Told:
     """Give the program its order and the rows, and return what it tells.
 
-    Raises GridnodeError with the VM's traceback when it fails, and when it is silent for too long.
+    Raises GridnodeError with the VM's traceback when it fails, and when it is silent for too long;
+    with USAGE when the detector refuses the forest.
     """
     command, environment = build.bare_vm(build.micropython(), _PROGRAM, _HEAP_KW)
     frames = Frames(len(order["names"]))
@@ -128,6 +133,8 @@ def run(order: dict[str, Any], rows: bytes, progress: Callable[[int, int], None]
             feeder.join()
             process.stdout.close()
         told = frames.told
+        if told.refusal:
+            raise GridnodeError("take the forest", told.refusal, _FOREST, Exit.USAGE)
         if not cause and (told.end is None or told.count != order["rows"]):
             cause = f"it ended after {told.count} of {order['rows']} rows"
         if cause:
