@@ -10,6 +10,8 @@ NODES ?= 3
 DURATION ?=
 # make test: ARGS="tests/host -k certs" runs a part
 ARGS ?=
+# Half again as many as cores: the stories mostly wait for the clock of their nodes.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)))
 
 export BROKER MICROPYTHON
 
@@ -38,7 +40,7 @@ demo: venv ## Run a virtual bench with live view: NODES=3 DURATION=30 BROKER=mos
 
 test: lint ## Run all checks and tests: ARGS="tests/host -k certs" MICROPYTHON=…
 	@echo "Running the tests: host, device (inside the MicroPython VM) and virtual rig"
-	@$(BIN)/python -m pytest -q -n logical --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: venv ## Measure start, speed and memory, print a table and JSON: CLONE=1
 	@echo "Measuring start, speed and memory on the virtual bench"

@@ -91,7 +91,7 @@ class DeviceVm:
         if answer is None and self._process.poll() is None:
             self._ended = f"{what} took more than {timeout_s} s; the VM was stopped"
             self._process.send_signal(signal.SIGINT)  # the traceback shows where it hung
-            answer = self._read(time.monotonic() + 2) or {}
+            answer = self._read(time.monotonic() + 10) or {}
             self._process.kill()
             pytest.fail(f"{self._ended}\n{answer.get('error') or ''}", pytrace=False)
         if answer is None:

@@ -499,7 +499,7 @@ def test_no_acknowledged_message_is_lost_while_others_subscribe(bench):
         ready = threading.Event()
         threads.append(threading.Thread(target=guarded, args=(take, name, topic_filter, ready)))
         threads[-1].start()
-        assert ready.wait(5)
+        assert ready.wait(20)
     threads += [threading.Thread(target=guarded, args=(churn,)) for _ in range(3)]
     for thread in threads[2:]:
         thread.start()

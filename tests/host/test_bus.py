@@ -101,7 +101,7 @@ def test_an_unread_reply_is_followed_by_the_mark(server: Server) -> None:
 def test_the_end_of_the_vm_is_noticed(server: Server) -> None:
     server.vm.sendall(frame(Op.SPI_TRANSFER, b"data")[:10])
     server.vm.close()
-    assert server.ended.wait(5)
+    assert server.ended.wait(20)
 
 
 class Eeprom:

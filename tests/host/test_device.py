@@ -104,7 +104,7 @@ def test_closing_starts_the_application_again() -> None:
     with FakeNode() as fake:
         with device.Node(fake.port) as node:
             node.stop()
-        limit = time.monotonic() + 5
+        limit = time.monotonic() + 20
         while not fake.soft_resets and time.monotonic() < limit:
             time.sleep(0.01)
         assert fake.soft_resets == 1
