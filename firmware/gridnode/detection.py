@@ -5,6 +5,7 @@
 
 import gc
 import json
+import sys
 from array import array
 from micropython import const
 
@@ -20,7 +21,8 @@ _FOLLOWED_S = const(3600)  # between two copies of a model whose levels move, or
 _LEARNT_S = const(21600)  # between two copies of a training
 _SAID_S = const(3600)  # between two reports of how learning goes on
 _SEEN = const(500)  # grade from which a signal is told
-_PASSING = ("model", "progress", "wording", "learning", "training")
+_PASSING = ("model", "progress", "wording", "orders", "relation", "learning", "training", "lessons")
+_OPENED = const("gridnode.setup.signals")  # comes with what is needed now and then
 _WIRING = const(("ct_reversed",))  # what the self-checks look for is evidence, not a reason to look away
 _NAN = float("nan")
 
@@ -88,6 +90,8 @@ class Detection:
         detector = self.detector
         detector.row(values, end)
         self._tell(app, end)
+        if _OPENED in sys.modules:
+            self._forget()
         if detector.state == FROZEN and self._state == LEARNING and self.guarded:
             detector.command("guarded")
         if detector.state != self._state:
@@ -132,8 +136,6 @@ class Detection:
         if turned or (named and fault):
             self._told = end
             self._raised(app, turned or [self._first() or "device"])
-        if turned or over or named:
-            self._forget()
 
     def _first(self):
         """Name of the signal to tell first, None where none is blamed."""
@@ -246,5 +248,6 @@ class Detection:
 
     def _forget(self):
         """Unload what is needed now and then; what teaches, once nothing is taught."""
-        last = _PASSING.index("learning") if self.detector.training else len(_PASSING)
-        rooms.drop(lambda path: path[0] == "anomaly" and path[-1] in _PASSING[:last])
+        last = _PASSING.index("training") if self.detector.training else len(_PASSING)
+        passing = _PASSING[:last]
+        rooms.drop(lambda path: path[0] == "setup" or (path[0] == "anomaly" and path[-1] in passing))

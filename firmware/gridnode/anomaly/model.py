@@ -11,6 +11,8 @@ import math
 import struct
 from array import array
 
+from gridnode.setup import signals
+
 VERSION = 1
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
@@ -34,7 +36,7 @@ def save(detector):
     facts["valid_rows"] = detector.causes.valid_rows
     facts["limit"] = detector.ensemble.limit
     facts["signals"] = [_learnt(signal) for signal in detector.signals]
-    facts["known"] = [bool(cause and cause.relation.known) for cause in detector.causes.of]
+    facts["known"] = [bool(cause and cause.known) for cause in detector.causes.of]
     facts["usual"] = bool(detector.electrical)
     parts = _parts(detector)
     if detector.training:
@@ -83,9 +85,9 @@ def load(detector, data):
         return "the model is of another make: its parts have other sizes"
     if detector.rows or detector.training is None:
         detector.reset()
-    for signal, learnt in zip(detector.signals, facts["signals"]):
+    for name, signal, learnt in zip(detector.names, detector.signals, facts["signals"]):
         if learnt:
-            signal.resolve(math.ldexp(1.0, learnt[0]))
+            signals.resolve(signal, math.ldexp(1.0, learnt[0]), name, detector.limits)
             rules = signal.certain
             rules.seen, rules.run_limit, rules.zeros, rules.rate = learnt[1:]
     parts = _parts(detector)
@@ -106,7 +108,7 @@ def load(detector, data):
         at = end
     for cause, known in zip(detector.causes.of, facts["known"]):
         if known:
-            cause.relation.known = True
+            cause.known = True
     detector.state = facts["state"]
     detector.reason = facts["reason"]
     detector.rows = facts["rows"]
@@ -143,7 +145,7 @@ def _parts(detector):
         parts += [("i", series.state), ("h", series.bins), ("B", series.visits), ("h", series.limits)]
     for cause in detector.causes.of:
         if cause:
-            parts += [("i", cause.relation.weights), ("i", cause.relation.centers)]
+            parts += [("i", cause.weights), ("i", cause.centers)]
     parts += [("i", detector.causes.means), ("B", detector.ensemble.costs)]
     return parts
 

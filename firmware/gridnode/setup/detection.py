@@ -8,15 +8,14 @@ from gridnode import storage
 from gridnode.setup import rules
 
 # The innermost first: imports in imports want more stack than a chip has.
-_ROOMS = const((
+ROOMS = const((
     "scale",
     "certain",
     "statistics",
-    "relation",
     "causes",
-    "learning",
-    "training",
+    "lessons",
     "ensemble",
+    "training",
     "signal",
     "electrical",
     "fuzzy",
@@ -113,7 +112,7 @@ def limits(watch, site, row_s, phases):
 
 def load():
     """Import what a detector needs."""
-    for name in _ROOMS:
+    for name in ROOMS:
         __import__("gridnode.anomaly." + name)
     gc.collect()
 
