@@ -62,7 +62,10 @@ class Detector:
         from gridnode.anomaly import orders
         from gridnode.setup import signals
 
-        signals.furnish(self)
+        parts = signals.parts(self.names, self.limits)
+        self.signals, self.causes, self.order, self.ensemble, self.electrical, self.rules = parts
+        self.training = None
+        self.state = LEARNING
         orders.train(self)
         self.reason = ""
         self.rows = 0

@@ -46,21 +46,20 @@ _AT = const(9)
 _SIZE = const(4)
 
 
-def start(training, names, causes, interval_s):
-    """Make the learners of a training that begins."""
-    training.learners = [
+def start(training, detector):
+    """Learners, percent at which profiles are chosen, whether there may be any, lessons: of a training that begins."""
+    learners = [
         Learner(signal.series, WEATHER if outdoors(name, signal.kind) else 1)
-        for name, signal in zip(names, training.signals)
+        for name, signal in zip(detector.names, detector.signals)
     ]
-    seconds = training.rows * interval_s
-    training.choice = CHOOSE_LONG if seconds >= _LONG_S else CHOOSE_SHORT
-    training.profiled = seconds * training.choice // 100 >= _PROFILE_S
-    training.lessons = None
-    if any(causes.of):
+    seconds = training.rows * detector.interval_s
+    choice = CHOOSE_LONG if seconds >= _LONG_S else CHOOSE_SHORT
+    lessons = None
+    if any(detector.causes.of):
         from gridnode.anomaly.lessons import Lessons
 
-        training.lessons = Lessons(causes)
-    training.due = due(training)
+        lessons = Lessons(detector.causes)
+    return learners, choice, seconds * choice // 100 >= _PROFILE_S, lessons
 
 
 def due(training):

@@ -138,7 +138,8 @@ class Training:
         self._end = False
         self._at = 0
         self._ys = None  # of this row
-        learning.start(self, detector.names, detector.causes, detector.interval_s)
+        self.learners, self.choice, self.profiled, self.lessons = learning.start(self, detector)
+        self.due = learning.due(self)  # %: the next stage begins
 
     def begin(self, ys, present, at):
         """A row that is learnt from; `at` is its bin of the day."""

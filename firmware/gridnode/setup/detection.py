@@ -8,19 +8,8 @@ from gridnode import storage
 from gridnode.setup import rules
 
 # The innermost first: imports in imports want more stack than a chip has.
-ROOMS = const((
-    "scale",
-    "certain",
-    "statistics",
-    "causes",
-    "lessons",
-    "ensemble",
-    "training",
-    "signal",
-    "electrical",
-    "fuzzy",
-    "detector",
-))
+NAMES = const(("scale", "certain", "statistics", "causes", "lessons", "ensemble", "training", "signal", "detector"))
+NAMING = const(("electrical", "fuzzy"))
 # Bytes that it takes of a 32-bit heap; of a 64-bit one half as much again.
 _CODE = const(38000)  # where it is not in flash with the rest of the image
 _BASE = const(6000)
@@ -112,9 +101,15 @@ def limits(watch, site, row_s, phases):
 
 def load():
     """Import what a detector needs."""
-    for name in ROOMS:
-        __import__("gridnode.anomaly." + name)
+    for name in rooms():
+        __import__("gridnode." + name)
     gc.collect()
+
+
+def rooms():
+    """Names of what a detector needs, the innermost first; what names faults, where there is a table of them."""
+    found = NAMES + (NAMING if storage.exists(storage.FAULTS) else ())
+    return ["anomaly." + name for name in found] + ["detection"]
 
 
 def _make(app, watch, sources):

@@ -117,22 +117,20 @@ def _ratings(limits):
     return limits.get("rating_a") or 0, limits.get("v_nominal") or 0
 
 
-def furnish(detector):
-    """Give a detector its parts, which know nothing yet."""
-    names, limits = detector.names, detector.limits
-    detector.signals = [signal(name, limits) for name in names]
-    kinds = [made.kind for made in detector.signals]
-    detector.causes = Causes(names, kinds, detector.interval_s)
+def parts(names, limits):
+    """Signals, causes, order of judging, ensemble, and where there is a table of faults what they look at and they."""
+    signals = [signal(name, limits) for name in names]
+    kinds = [one.kind for one in signals]
+    causes = Causes(names, kinds, limits["interval_s"])
     # Currents first: they explain the others.
     order = [k for k in range(len(names)) if kinds[k] == scale.CURRENT]
     order += [k for k in range(len(names)) if kinds[k] != scale.CURRENT]
-    detector.order = bytes(order)
-    detector.ensemble = Ensemble(len(names))
-    detector.electrical = detector.rules = None
+    electrical = rules = None
     table = limits.get("faults")
     if table:
         from gridnode.anomaly.electrical import Electrical
         from gridnode.anomaly.fuzzy import Rules
 
-        detector.electrical = Electrical(names, limits)
-        detector.rules = Rules(table, detector.electrical)
+        electrical = Electrical(names, limits)
+        rules = Rules(table, electrical)
+    return signals, causes, bytes(order), Ensemble(len(names)), electrical, rules

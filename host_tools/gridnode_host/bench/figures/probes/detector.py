@@ -57,11 +57,12 @@ def code(names):
     return found
 
 
-def needed(count, faults):
+def parts(faults):
     """Names of the modules in the order in which a node loads them."""
     from gridnode.setup import detection
 
-    return ["gridnode.anomaly." + name for name in detection.ROOMS] + ["gridnode.detection"]
+    names = detection.NAMES + (detection.NAMING if faults else ())
+    return ["gridnode.anomaly." + name for name in names] + ["gridnode.detection"]
 
 
 def made(names, limits):
@@ -104,9 +105,7 @@ def measure(order):
 
     widen()
     start = used()
-    modules = needed(len(values), "faults" in limits)
-    rooms.forget()
-    modules = code(modules)
+    modules = code(parts("faults" in limits))
     detector = made(order["names"], limits)
     passed(detector)
     answer = {"modules": modules, "code": sum(modules.values()), "made": used() - start}
