@@ -3,7 +3,6 @@
 `setup.detection` makes it, where there is room for it.
 """
 
-import gc
 import json
 import sys
 from array import array
@@ -22,6 +21,7 @@ _LEARNT_S = const(21600)  # between two copies of a training
 _SAID_S = const(3600)  # between two reports of how learning goes on
 _SEEN = const(500)  # grade from which a signal is told
 _PASSING = ("model", "progress", "wording", "orders", "relation", "learning", "training", "lessons")
+_LEFT = const(("setup", "opening"))
 _OPENED = const("gridnode.setup.signals")  # comes with what is needed now and then
 _WIRING = const(("ct_reversed",))  # what the self-checks look for is evidence, not a reason to look away
 _NAN = float("nan")
@@ -68,7 +68,7 @@ class Detection:
     def began(self, app):
         """The model is loaded, or there is none."""
         self._state = self.detector.state
-        app.shadow.set("detector", self.status())
+        self._report(app)
         self._forget()
 
     def row(self, app, end):
@@ -89,8 +89,7 @@ class Detection:
             values[k] = _NAN if value is None else value
         detector = self.detector
         detector.row(values, end)
-        self._tell(app, end)
-        if _OPENED in sys.modules:
+        if self._tell(app, end) or _OPENED in sys.modules:
             self._forget()
         if detector.state == FROZEN and self._state == LEARNING and self.guarded:
             detector.command("guarded")
@@ -117,7 +116,10 @@ class Detection:
         return ""
 
     def _tell(self, app, end):
-        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute."""
+        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute.
+
+        Returns whether there was something to tell.
+        """
         detector = self.detector
         turned = []
         over = []
@@ -131,45 +133,17 @@ class Detection:
         former = self._fault
         if named:
             self._fault = fault
-        if over or (named and not fault):
-            self._over(app, over, former if named and not fault else None)
+        gone = named and not fault
+        if not (turned or over or named):
+            return False
+        from gridnode.opening import alarms
+
+        if over or gone:
+            alarms.over(app, over, former if gone else None)
         if turned or (named and fault):
             self._told = end
-            self._raised(app, turned or [self._first() or "device"])
-
-    def _first(self):
-        """Name of the signal to tell first, None where none is blamed."""
-        k = self.detector.first()
-        return None if k is None else self.detector.names[k]
-
-    def _raised(self, app, names):
-        detector = self.detector
-        first = self._first()
-        name = first if first in names else names[0]
-        known = name in detector.names and self._kinds[detector.names.index(name)]
-        fields = {"signal": name, "kind": known or detector.kind, "raised": True, "priority": detector.priority}
-        if len(names) > 1:
-            fields["signals"] = names
-        fields["fault"] = self._fault or None
-        fields["text"] = detector.text
-        app.raised(fields)
-
-    @staticmethod
-    def _over(app, names, fault):
-        """names: signals whose alarm is over; fault: what no longer holds, or None."""
-        fields = {"signal": names[0] if names else "device", "kind": None, "raised": False, "priority": None}
-        if len(names) > 1:
-            fields["signals"] = names
-        fields["fault"] = fault
-        text = fault and fault.replace("_", " ") + " is over"
-        if names:
-            text = "%s%s %s ordinary again" % (
-                text + "; " if text else "",
-                ", ".join(names),
-                "are" if len(names) > 1 else "is",
-            )
-        fields["text"] = text
-        app.raised(fields)
+            alarms.begun(app, self.detector, turned, self._kinds, self._fault)
+        return True
 
     def merge(self, verdict):
         """Add what the detector finds to the verdict of the block rules."""
@@ -193,25 +167,17 @@ class Detection:
 
     # -- state
 
-    def status(self):
-        """What is reported as `detector`."""
-        detector = self.detector
-        return {
-            "id": self.id,
-            "state": detector.state,
-            "reason": detector.reason or None,
-            "rows": detector.rows,
-            "frozen_at": detector.frozen_at or None,
-            "budget": detector.budget() if detector.state == GUARDED else None,
-            "result": self.result,
-        }
+    def _report(self, app):
+        from gridnode.opening import detector
+
+        app.shadow.set("detector", detector.status(self))
 
     def turned(self, app):
         """The state is another one, or a command was carried out: tell it, keep it."""
         if self.detector.state != self._state:
             self._state = self.detector.state
             app.tell("detector", state=self._state, reason=self.detector.reason)
-        app.shadow.set("detector", self.status())
+        self._report(app)
         app.report_soon()
         self._unsaved = True
 
@@ -221,7 +187,8 @@ class Detection:
         self._said = self._said or end
         if state == LEARNING and end - self._said >= _SAID_S:
             self._said = end
-            app.shadow.set("detector", self.status())
+            self._report(app)
+            self._forget()
         due = _FOLLOWED_S if self._failed else {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
         if self._unsaved or (due and end - self._saved >= due):
             self._saved = end
@@ -239,15 +206,8 @@ class Detection:
             app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again in an hour")
         self._forget()
 
-    def command(self, app, action):
-        """Carry out freeze, guarded, learning, reset or accept <signal>; "" or why not."""
-        gc.collect()
-        if action == "reset":
-            storage.remove(MODEL)
-        return self.detector.command(action)
-
     def _forget(self):
         """Unload what is needed now and then; what teaches, once nothing is taught."""
         last = _PASSING.index("training") if self.detector.training else len(_PASSING)
         passing = _PASSING[:last]
-        rooms.drop(lambda path: path[0] == "setup" or (path[0] == "anomaly" and path[-1] in passing))
+        rooms.drop(lambda path: path[0] in _LEFT or (path[0] == "anomaly" and path[-1] in passing))

@@ -101,8 +101,6 @@ def measure(order):
         limits["faults"] = Table(order.pop("faults"))
     for name in order["before"]:
         __import__(name)
-    from gridnode import rooms
-
     widen()
     start = used()
     modules = code(parts("faults" in limits))
