@@ -102,7 +102,7 @@ class Detection:
         """Kind of a signal's alarm, None without one or where a rule of block rate has it."""
         detector = self.detector
         signal = detector.signals[k]
-        rule = self._ruled.get(signal.name)
+        rule = self._ruled.get(detector.names[k])
         if not detector.alarms[k] or (rule and (rule.alarm or signal.rule == RANGE)):
             return None
         # a signal without an alarm of its own is blamed by a fault

@@ -1,7 +1,5 @@
 """What a training has gathered so far, so that a restart does not cost days of it; see `model`."""
 
-from gridnode.anomaly import learning
-
 
 def facts(training):
     """What is no array of a training, in JSON's types."""
@@ -30,6 +28,8 @@ def restore(training, facts):
     else:
         training.lessons = None
     training.ensemble.peak, training.ensemble.weighed = facts["ensemble"]
+    from gridnode.anomaly import learning
+
     learning.restored(training)
 
 

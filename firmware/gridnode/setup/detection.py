@@ -11,10 +11,11 @@ from gridnode.setup import rules
 NAMES = const(("scale", "certain", "statistics", "causes", "lessons", "ensemble", "training", "signal", "detector"))
 NAMING = const(("electrical", "fuzzy"))
 # Bytes that it takes of a 32-bit heap; of a 64-bit one half as much again.
-_CODE = const(38000)  # where it is not in flash with the rest of the image
-_BASE = const(6000)
-_SIGNAL = const(1900)  # while it learns
-_FAULTS = const(3000)
+_CODE = const(22500)  # where it is not in flash with the rest of the image
+_NAMING = const(4500)  # the same of what names faults
+_BASE = const(3500)
+_SIGNAL = const(1500)  # while it learns
+_FAULTS = const(2800)
 _FOREST = const(14000)  # its file, its modules, and what it sees
 # What has to stay free for what comes and goes: connecting again, a new configuration.
 _KEPT = const(14000)
@@ -55,7 +56,9 @@ def _off(reason):
 def needed(count, faults, forest=False):
     """Bytes of heap that must be free for a detector of `count` signals; what is frozen in the image needs none."""
     frozen = not getattr(sys.modules["gridnode.app"], "__file__", "/").startswith("/")
-    total = (0 if frozen else _CODE) + _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
+    total = _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
+    if not frozen:
+        total += _CODE + (_NAMING if faults else 0)
     return total + (total >> 1) + _KEPT_64 if sys.maxsize >> 32 else total + _KEPT
 
 
