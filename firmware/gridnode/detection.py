@@ -69,7 +69,7 @@ class Detection:
         """The model is loaded, or there is none."""
         self._state = self.detector.state
         self._report(app)
-        self._forget()
+        forget(self.detector)
 
     def row(self, app, end):
         """Judge the row that has ended at `end`, unless its values are of a calibration or of too little time."""
@@ -90,7 +90,7 @@ class Detection:
         detector = self.detector
         detector.row(values, end)
         if self._tell(app, end) or _OPENED in sys.modules:
-            self._forget()
+            forget(detector)
         if detector.state == FROZEN and self._state == LEARNING and self.guarded:
             detector.command("guarded")
         if detector.state != self._state:
@@ -188,7 +188,7 @@ class Detection:
         if state == LEARNING and end - self._said >= _SAID_S:
             self._said = end
             self._report(app)
-            self._forget()
+            forget(self.detector)
         due = _FOLLOWED_S if self._failed else {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
         if self._unsaved or (due and end - self._saved >= due):
             self._saved = end
@@ -204,10 +204,10 @@ class Detection:
         except Exception as e:  # noqa: BLE001 - the energy totals and the link must not suffer
             self._failed = True
             app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again in an hour")
-        self._forget()
+        forget(self.detector)
 
-    def _forget(self):
-        """Unload what is needed now and then; what teaches, once nothing is taught."""
-        last = _PASSING.index("training") if self.detector.training else len(_PASSING)
-        passing = _PASSING[:last]
-        rooms.drop(lambda path: path[0] in _LEFT or (path[0] == "anomaly" and path[-1] in passing))
+
+def forget(detector):
+    """Unload what is needed now and then; what teaches, once nothing is taught."""
+    passing = _PASSING[: _PASSING.index("training") if detector.training else len(_PASSING)]
+    rooms.drop(lambda path: path[0] in _LEFT or (path[0] == "anomaly" and path[-1] in passing))

@@ -1,6 +1,7 @@
 """Makes the detector of a node, where there is room for it: its signals, their limits, the faults that it names."""
 
 import gc
+import os
 import sys
 from micropython import const
 
@@ -121,6 +122,7 @@ def _make(app, watch, sources):
 
     told = limits(watch, app.site, app.row_s, sources[0][1][0].meter.phases)
     detector = make([name for name, _ in sources], told, app)
+    detection.forget(detector)
     if watch["forest"]:
         plant(detector, app)
     found = detection.Detection(detector, [source for _, source in sources], watch["mode"] == "guarded")
@@ -168,8 +170,9 @@ def stored(detector):
     from gridnode.detection import MODEL
 
     try:
+        data = bytearray(os.stat(MODEL)[6])  # once: a read of unknown length wants twice as much
         with open(MODEL, "rb") as f:
-            data = f.read()
+            f.readinto(data)
     except OSError:
         return ""
     try:

@@ -72,23 +72,16 @@ def made(names, limits):
     return Detector(names, limits)
 
 
-def passed(detector, app=None):
-    """Leave what a node leaves behind a row."""
-    from gridnode import detection, rooms
-
-    last = detection._PASSING.index("training") if detector.training else len(detection._PASSING)
-    rooms.drop(lambda path: path[0] == "anomaly" and path[-1] in detection._PASSING[:last])
-    rooms.forget()
-
-
 def rows(detector, values, first, last):
     """Ordinary rows; the values move, so that nothing is stuck. Returns the most that was in use behind one."""
+    from gridnode.detection import forget
+
     most = 0
     for k in range(first, last):
         for j in range(len(values)):
             values[j] = _BASES[detector.names[j][0]] + (k * 37 + j * 11) % 101 / 64
         detector.row(values, _START + k * detector.interval_s)
-        passed(detector)
+        forget(detector)
         most = max(most, used())
     return most
 
@@ -104,8 +97,10 @@ def measure(order):
     widen()
     start = used()
     modules = code(parts("faults" in limits))
+    from gridnode.detection import forget
+
     detector = made(order["names"], limits)
-    passed(detector)
+    forget(detector)
     answer = {"modules": modules, "code": sum(modules.values()), "made": used() - start}
     answer["most"] = rows(detector, values, 1, detector.train_rows) - start
     answer["state while learning"] = detector.state
