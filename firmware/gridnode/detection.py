@@ -3,8 +3,8 @@
 `setup.detection` makes it, where there is room for it.
 """
 
-import gc
 import json
+import sys
 from array import array
 from micropython import const
 
@@ -20,7 +20,9 @@ _FOLLOWED_S = const(3600)  # between two copies of a model whose levels move, or
 _LEARNT_S = const(21600)  # between two copies of a training
 _SAID_S = const(3600)  # between two reports of how learning goes on
 _SEEN = const(500)  # grade from which a signal is told
-_PASSING = ("model", "progress", "wording", "learning", "training")
+_PASSING = ("model", "progress", "wording", "orders", "relation", "learning", "training", "lessons")
+_LEFT = const(("setup", "opening"))
+_OPENED = const("gridnode.setup.signals")  # comes with what is needed now and then
 _WIRING = const(("ct_reversed",))  # what the self-checks look for is evidence, not a reason to look away
 _NAN = float("nan")
 
@@ -66,8 +68,8 @@ class Detection:
     def began(self, app):
         """The model is loaded, or there is none."""
         self._state = self.detector.state
-        app.shadow.set("detector", self.status())
-        self._forget()
+        self._report(app)
+        forget(self.detector)
 
     def row(self, app, end):
         """Judge the row that has ended at `end`, unless its values are of a calibration or of too little time."""
@@ -85,7 +87,8 @@ class Detection:
         if self._hidden(values) and detector.state == LEARNING:
             return  # it would teach a fault
         detector.row(values, end)
-        self._tell(app, end)
+        if self._tell(app, end) or _OPENED in sys.modules:
+            forget(detector)
         if detector.state == FROZEN and self._state == LEARNING and self.guarded:
             detector.command("guarded")
         if detector.state != self._state:
@@ -107,7 +110,7 @@ class Detection:
         """Kind of a signal's alarm, None without one or where a rule of block rate has it."""
         detector = self.detector
         signal = detector.signals[k]
-        rule = self._ruled.get(signal.name)
+        rule = self._ruled.get(detector.names[k])
         if not detector.alarms[k] or (rule and (rule.alarm or signal.rule == RANGE)):
             return None
         # a signal without an alarm of its own is blamed by a fault
@@ -121,7 +124,10 @@ class Detection:
         return ""
 
     def _tell(self, app, end):
-        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute."""
+        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute.
+
+        Returns whether there was something to tell.
+        """
         detector = self.detector
         turned = []
         over = []
@@ -135,47 +141,17 @@ class Detection:
         former = self._fault
         if named:
             self._fault = fault
-        if over or (named and not fault):
-            self._over(app, over, former if named and not fault else None)
+        gone = named and not fault
+        if not (turned or over or named):
+            return False
+        from gridnode.opening import alarms
+
+        if over or gone:
+            alarms.over(app, over, former if gone else None)
         if turned or (named and fault):
             self._told = end
-            self._raised(app, turned or [self._first() or "device"])
-        if turned or over or named:
-            self._forget()
-
-    def _first(self):
-        """Name of the signal to tell first, None where none is blamed."""
-        k = self.detector.first()
-        return None if k is None else self.detector.names[k]
-
-    def _raised(self, app, names):
-        detector = self.detector
-        first = self._first()
-        name = first if first in names else names[0]
-        known = name in detector.names and self._kinds[detector.names.index(name)]
-        fields = {"signal": name, "kind": known or detector.kind, "raised": True, "priority": detector.priority}
-        if len(names) > 1:
-            fields["signals"] = names
-        fields["fault"] = self._fault or None
-        fields["text"] = detector.text
-        app.raised(fields)
-
-    @staticmethod
-    def _over(app, names, fault):
-        """names: signals whose alarm is over; fault: what no longer holds, or None."""
-        fields = {"signal": names[0] if names else "device", "kind": None, "raised": False, "priority": None}
-        if len(names) > 1:
-            fields["signals"] = names
-        fields["fault"] = fault
-        text = fault and fault.replace("_", " ") + " is over"
-        if names:
-            text = "%s%s %s ordinary again" % (
-                text + "; " if text else "",
-                ", ".join(names),
-                "are" if len(names) > 1 else "is",
-            )
-        fields["text"] = text
-        app.raised(fields)
+            alarms.begun(app, self.detector, turned, self._kinds, self._fault)
+        return True
 
     def merge(self, verdict):
         """Add what the detector finds to the verdict of the block rules."""
@@ -199,25 +175,17 @@ class Detection:
 
     # -- state
 
-    def status(self):
-        """What is reported as `detector`."""
-        detector = self.detector
-        return {
-            "id": self.id,
-            "state": detector.state,
-            "reason": detector.reason or None,
-            "rows": detector.rows,
-            "frozen_at": detector.frozen_at or None,
-            "budget": detector.budget() if detector.state == GUARDED else None,
-            "result": self.result,
-        }
+    def _report(self, app):
+        from gridnode.opening import detector
+
+        app.shadow.set("detector", detector.status(self))
 
     def turned(self, app):
         """The state is another one, or a command was carried out: tell it, keep it."""
         if self.detector.state != self._state:
             self._state = self.detector.state
             app.tell("detector", state=self._state, reason=self.detector.reason)
-        app.shadow.set("detector", self.status())
+        self._report(app)
         app.report_soon()
         self._unsaved = True
 
@@ -227,7 +195,8 @@ class Detection:
         self._said = self._said or end
         if state == LEARNING and end - self._said >= _SAID_S:
             self._said = end
-            app.shadow.set("detector", self.status())
+            self._report(app)
+            forget(self.detector)
         due = _FOLLOWED_S if self._failed else {LEARNING: _LEARNT_S, GUARDED: _FOLLOWED_S}.get(state)
         if self._unsaved or (due and end - self._saved >= due):
             self._saved = end
@@ -243,16 +212,10 @@ class Detection:
         except Exception as e:  # noqa: BLE001 - the energy totals and the link must not suffer
             self._failed = True
             app.fault("detector", "unsaved", str(e) or type(e).__name__, "try again in an hour")
-        self._forget()
+        forget(self.detector)
 
-    def command(self, app, action):
-        """Carry out freeze, guarded, learning, reset or accept <signal>; "" or why not."""
-        gc.collect()
-        if action == "reset":
-            storage.remove(MODEL)
-        return self.detector.command(action)
 
-    def _forget(self):
-        """Unload what is needed now and then; what teaches, once nothing is taught."""
-        last = _PASSING.index("learning") if self.detector.training else len(_PASSING)
-        rooms.drop(lambda path: path[0] == "anomaly" and path[-1] in _PASSING[:last])
+def forget(detector):
+    """Unload what is needed now and then; what teaches, once nothing is taught."""
+    passing = _PASSING[: _PASSING.index("training") if detector.training else len(_PASSING)]
+    rooms.drop(lambda path: path[0] in _LEFT or (path[0] == "anomaly" and path[-1] in passing))

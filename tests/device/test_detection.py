@@ -27,7 +27,7 @@ class FakeDetector:
 
     def __init__(self, *names):
         self.names = names
-        self.signals = [Part(name=name, rule=0, alarm=False, kind="drift") for name in names]
+        self.signals = [Part(rule=0, alarm=False, kind="drift") for _ in names]
         self.grades = array("h", [0] * len(names))
         self.alarms = bytearray(len(names))
         self.state = FROZEN

@@ -2,6 +2,7 @@
 
 from gridnode.anomaly import certain, scale
 from gridnode.anomaly.certain import KINDS, Certain
+from gridnode.setup import signals
 from made_rows import NAN
 
 INF = float("inf")
@@ -17,25 +18,25 @@ def test_families():
         (scale.PLAIN, "v i p v1a vx x1 frequency t t1 pf 1 voltage1"),
     ):
         for name in names.split():
-            assert scale.family(name) == kind, name
-    assert scale.family("") == scale.PLAIN
+            assert signals.family(name) == kind, name
+    assert signals.family("") == scale.PLAIN
 
 
 def test_steps_are_powers_of_two_that_fit():
     for most, wanted in ((1, 16384), (2, 8192), (255, 128), (127, 256), (322, 64), (32767, 1), (32768, 0.5)):
-        assert scale.factor(most) == wanted, (most, scale.factor(most))
-    assert scale.factor(6e6) == 2**-8
-    assert scale.factor(1e-9) == 2**20  # no finer than that
+        assert signals.factor(most) == wanted, (most, signals.factor(most))
+    assert signals.factor(6e6) == 2**-8
+    assert signals.factor(1e-9) == 2**20  # no finer than that
     for rating in (1, 5, 16, 63, 100, 200, 500, 5000):
         for kind in range(1, 6):
-            most = scale.largest(kind, rating, 230)
-            k = scale.factor(most)
-            assert 16383 < most * k * 2 and most * k <= 32767 and abs(scale.material(kind, rating, 230)) * k >= 8
+            most = signals.largest(kind, rating, 230)
+            k = signals.factor(most)
+            assert 16383 < most * k * 2 and most * k <= 32767 and abs(signals.material(kind, rating, 230)) * k >= 8
 
 
 def test_without_a_rating_values_tell():
     for kind in range(6):
-        assert (scale.largest(kind, 0, 0) == 0) == (kind < scale.TEMPERATURE), kind
+        assert (signals.largest(kind, 0, 0) == 0) == (kind < scale.TEMPERATURE), kind
 
 
 def test_values_in_steps():

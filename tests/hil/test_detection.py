@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from command_line import child
 from gridnode_host import resources
-from gridnode_host.bench.node import FROZEN_KB
+from gridnode_host.bench.node import CHIP_KB
 from gridnode_host.bench.rig import Rig
 from gridnode_host.device import Node
 
@@ -30,7 +30,7 @@ def profile(**more: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
     """A node that reports every minute, with the heap of an image in which the application is frozen."""
-    with Rig.virtual(profile=profile(), ideal=True, heap_kb=FROZEN_KB, interval_s=60) as bench:
+    with Rig.virtual(profile=profile(), ideal=True, heap_kb=CHIP_KB, interval_s=60) as bench:
         bench.source.set(current=AMPERES, phase_deg=10.0)
         yield bench
 

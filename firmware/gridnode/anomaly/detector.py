@@ -10,11 +10,6 @@ from micropython import const
 
 from gridnode.anomaly import certain, scale
 from gridnode.anomaly import statistics as st
-from gridnode.anomaly.causes import Causes
-from gridnode.anomaly.electrical import Electrical
-from gridnode.anomaly.ensemble import Ensemble
-from gridnode.anomaly.fuzzy import HOLDS, Rules
-from gridnode.anomaly.signal import Signal
 
 LEARNING = "learning"
 FROZEN = "frozen"
@@ -28,8 +23,9 @@ _BIN_S = const(1800)
 _TRAIN_DAYS = const(4)
 _INTERVAL_S = const(60)
 _LEAST_ROWS = const(32)
-_FOUL_PERCENT = const(1)
 _MOST = const(32000)  # of an input of the rules of faults
+_HOLDS = const(500)  # degree of a fault
+_SLOW_S = const(60)  # rows that far apart tell the end of an alarm at once
 _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _LOST_S = const(7200)
@@ -57,25 +53,20 @@ class Detector:
         self._zs = array("h", [0] * len(names))
         self._good = bytearray(len(names))
         self._sound = array("f", [0] * len(names))
-        self._views = self._forest = None
+        self.values = None  # of the newest row
+        self.views = self.forest = None
         self.reset()
 
     def reset(self):
         """Forget everything and learn anew."""
-        names = self.names
-        self.signals = [Signal(name, self.limits) for name in names]
-        kinds = [signal.kind for signal in self.signals]
-        self.causes = Causes(names, kinds, self.interval_s)
-        # Currents first: they explain the others.
-        self._order = [k for k in range(len(names)) if kinds[k] == scale.CURRENT]
-        self._order += [k for k in range(len(names)) if kinds[k] != scale.CURRENT]
-        self.ensemble = Ensemble(len(names))
-        self.electrical = self.rules = None
-        table = self.limits.get("faults")
-        if table:
-            self.electrical = Electrical(names, self.limits)
-            self.rules = Rules(table, self.electrical)
-        self._train()
+        from gridnode.anomaly import orders
+        from gridnode.setup import signals
+
+        parts = signals.parts(self.names, self.limits)
+        self.signals, self.causes, self.order, self.ensemble, self.electrical, self.rules = parts
+        self.training = None
+        self.state = LEARNING
+        orders.train(self)
         self.reason = ""
         self.rows = 0
         self.frozen_at = 0
@@ -83,35 +74,8 @@ class Detector:
         self._odd = 0
         self._strange = 0
         self._clear()
-        if self._views:
-            self._see()
-
-    def _train(self):
-        # a room that may go once the model is frozen
-        from gridnode.anomaly.training import Training
-
-        self.training = Training(self.signals, self.causes, self.ensemble, self.train_rows)
-        self.state = LEARNING
-        return self.training
-
-    def attach(self, data):
-        """Let a forest from `gridnode train`, as bytes, name what the rules of faults leave unnamed.
-
-        Returns "" or why it is refused.
-        """
-        from gridnode.anomaly import features, trees
-
-        try:
-            self._forest = trees.load(data, features.NAMES, features.VERSION)
-        except ValueError as e:
-            return str(e)
-        self._see()
-        return ""
-
-    def _see(self):
-        from gridnode.anomaly.features import Features
-
-        self._views = Features(self.names, self.limits)
+        if self.forest:
+            orders.see(self)
 
     def _clear(self):
         self.grade = 0
@@ -125,34 +89,46 @@ class Detector:
 
         learn: whether the row may teach; None: the detector decides, and freezes once it has `train_rows`.
         """
+        self.values = values
         judged = self._on_time(t)
         if self.state == LEARNING:
             if self.training.taken >= self.train_rows if learn is None else not learn and self.rows >= _LEAST_ROWS:
-                self.freeze(t)
+                from gridnode.anomaly import orders
+
+                orders.freeze(self, t)
         teach = self.training and (learn or learn is None)
         at = t % _DAY_S // _BIN_S
         part = t % _BIN_S * 256 // _BIN_S
         broken = False
         for k in range(len(self.signals)):
             signal = self.signals[k]
-            signal.read(values[k])
-            self._ys[k] = signal.y
-            self._good[k] = signal.present
+            self._ys[k] = self._read(k, values[k])
+            self._good[k] = self._ys[k] != scale.MISSING and not signal.rule
             broken = broken or signal.rule
         self.causes.take(self._ys, self._good, at)
         if teach:
             self.rows += 1
             self.training.broken += 1 if broken else 0
             self.training.begin(self._ys, self._good, at)
-        for k in self._order:
+        for k in self.order:
             self._judge(k, at, part, teach, t, judged)
         if teach:
             self.training.row(self._zs, self._good)
         if self.rules:
             self._diagnose(values, teach and not broken)
-        if self._views:
-            self._views.row(values)
+        if self.views:
+            self.views.row(values)
         self._conclude()
+
+    def _read(self, k, x):
+        signal = self.signals[k]
+        if signal.certain:
+            return signal.read(x)
+        if signal.gather(x):
+            from gridnode.setup import signals
+
+            signals.scaled(self, k)
+        return scale.MISSING
 
     def _on_time(self, t):
         """Take the time of a row; returns whether rows come as they were taught."""
@@ -177,7 +153,7 @@ class Detector:
                 if signal.idle > 2:
                     signal.series.forget()
                 signal.idle = -1
-                y = min(max(signal.y - extra, -32000), 32000)
+                y = min(max(self._ys[k] - extra, -32000), 32000)
                 if teach:
                     self.training.before(k, y)
                 signal.series.take(y, at, part, hold)
@@ -185,17 +161,15 @@ class Detector:
                     self.training.after(k, y)
                 elif self.state != LEARNING:
                     ratio = signal.series.judge()
-                    signal.why = signal.series.why
                 self._zs[k] = signal.series.distance()
         signal.idle += 1
-        signal.conclude(ratio, t)
+        self.grades[k] = signal.conclude(ratio, t, self.interval_s >= _SLOW_S)
         if signal.alarm:
             self._good[k] = 0
         if self.state == GUARDED and not signal.idle:
-            if signal.grade < _CALM:
+            if self.grades[k] < _CALM:
                 signal.series.follow(_DAY_S // self.interval_s)
             signal.series.ease()
-        self.grades[k] = signal.grade
         self.alarms[k] = signal.alarm
 
     def _diagnose(self, values, teach):
@@ -206,17 +180,18 @@ class Detector:
             lost = signal.rule in (certain.MISSING, certain.DEAD)
             coded = lost and signal.kind in (scale.TEMPERATURE, scale.HUMIDITY)
             self._sound[k] = _NAN if coded else values[k]
-            upwards = signal.why < st.STEP and not signal.why & 1
+            why = signal.series.why
+            upwards = why < st.STEP and not why & 1
             ratio = min(signal.ratio, _MOST)
             x[slots[k]] = ratio if upwards and not signal.rule else 0
-            x[slots[k] + 1] = ratio if signal.why == st.QUIET and not signal.rule else 0
+            x[slots[k] + 1] = ratio if why == st.QUIET and not signal.rule else 0
             x[slots[k] + 2] = 1000 if lost else 0
             x[slots[k] + 3] = 1000 if signal.rule == certain.STUCK else 0
         self.electrical.row(self._sound, teach)
         self.rules.judge()
         guilt = self.rules.guilt
         for k in range(len(guilt)):
-            if guilt[k] >= HOLDS:
+            if guilt[k] >= _HOLDS:
                 self.grades[k] = max(self.grades[k], 500 + guilt[k] // 2)
                 self.alarms[k] = 1
 
@@ -242,14 +217,14 @@ class Detector:
             self.priority = self.rules.priorities[self.rules.top]
             self.grade = max(self.grade, 500 + self.rules.degrees[self.rules.top] // 2)
             self.kind = self.kind or self.diagnosis
-        elif self.alarm and self._views:
-            self.diagnosis = self._named() or self.diagnosis
+        elif self.alarm and self.views:
+            self.diagnosis = self.views.named(self.forest) or self.diagnosis
         self._wonder()
 
     def kind_of(self, k):
         """Kind of the alarm that signal `k` has."""
         cause = self.causes.of[k]
-        return self.signals[k].alarm_kind(cause and cause.relation.known)
+        return self.signals[k].alarm_kind(cause and cause.known)
 
     def first(self):
         """Position of the signal to tell first, None where none is blamed."""
@@ -259,17 +234,6 @@ class Detector:
             if self.alarms[k]:
                 return k
         return None
-
-    def _named(self):
-        """What the forest is surest of among the phases, "" where it sees nothing."""
-        sure = 0
-        name = ""
-        for k in range(self._views.phases):
-            found = self._forest.classify(self._views.at[k])
-            if found and self._forest.certainty > sure:
-                sure = self._forest.certainty
-                name = self._forest.classes[found]
-        return name
 
     def _wonder(self):
         """The ensemble's turn, where nothing else explains a row."""
@@ -298,66 +262,29 @@ class Detector:
 
         return wording.sentence(self)
 
-    def freeze(self, t=0):
-        """End learning; returns "" or why what was learnt cannot be trusted."""
-        training = self.training
-        if training is None:
-            return self.reason if self.state == SUSPECT else ""
-        foul = training.freeze()
-        self.training = None
-        self.frozen_at = t or self.now
-        self.state = SUSPECT
-        if training.broken * 100 > self.rows * _FOUL_PERCENT:
-            share = training.broken * 1000 // max(self.rows, 1)
-            self.reason = "%d.%d %% of the rows learnt broke a rule" % (share // 10, share % 10)
-        elif foul:
-            self.reason = "what was learnt looks like faults: " + ", ".join(foul)
-        else:
-            self.state = FROZEN
-            done = min(training.done, 100)
-            self.reason = "" if done > 95 else "%d %% of the rows to learn have come" % done
-            return ""
-        return self.reason
-
     def command(self, action):
         """Do what an operator asks for: freeze, guarded, learning, reset, or accept and a signal.
 
         Returns "" or why it cannot be done.
         """
-        if action == "reset":
-            self.reset()
-        elif action == "learning":
-            if self.training is None:
-                self._train().resume()
-                self.reason = ""
-        elif action == "freeze":
-            if self.state == GUARDED:
-                self.state = FROZEN
-            return self.freeze()
-        elif action == "guarded":
-            if self.state not in (FROZEN, GUARDED):
-                return "only a frozen model can be guarded, this one is " + self.state
-            self.state = GUARDED
-        elif action.startswith("accept "):
-            return self._accept(action[7:])
-        else:
-            return "not one of freeze, guarded, learning, reset, accept <signal>"
-        return ""
+        from gridnode.anomaly import orders
 
-    def _accept(self, name):
-        if name not in self.names:
-            return "there is no signal " + name
-        if self.training:
-            return "the model still learns"
-        self.signals[self.names.index(name)].accept()
-        return ""
+        return orders.command(self, action)
+
+    def attach(self, data):
+        """Let a forest from `gridnode train`, as bytes, name what the rules of faults leave unnamed.
+
+        Returns "" or why it is refused.
+        """
+        from gridnode.anomaly import orders
+
+        return orders.attach(self, data)
 
     def budget(self):
         """What guarded levels have used of what they may move, the largest share in percent."""
-        used = 0
-        for signal in self.signals:
-            used = max(used, signal.series.followed() * 100 // max(signal.series.budget(), 1))
-        return used
+        from gridnode.anomaly import orders
+
+        return orders.budget(self)
 
     @property
     def size(self):

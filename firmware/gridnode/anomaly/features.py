@@ -89,6 +89,17 @@ class Features:
             self._others(own, k, 0, _OTHERS)
             self._others(own, k, 1, _OTHERS + 2)
 
+    def named(self, forest):
+        """What a forest is surest of among the phases, "" where it sees nothing."""
+        sure = 0
+        name = ""
+        for k in range(self.phases):
+            found = forest.classify(self.at[k])
+            if found and forest.certainty > sure:
+                sure = forest.certainty
+                name = forest.classes[found]
+        return name
+
     def _absence(self, values):
         longest = 0
         for k in range(len(values)):

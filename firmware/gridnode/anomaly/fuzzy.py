@@ -29,13 +29,19 @@ class Rules:
         self._starts = array("h")
         self._columns = []
         self._masks = array("i")  # guilty signals of each rule and column
-        self.names = []  # of the rules
+        names = []
         self.priorities = bytearray()
-        faults.add(table, electrical, self._code, self._starts, self._columns, self._masks, self.names, self.priorities)
-        self.degrees = array("h", [0] * len(self.names))  # of the rules, the largest of their columns
+        faults.add(table, electrical, self._code, self._starts, self._columns, self._masks, names, self.priorities)
+        self._names = "\n".join(names)  # a text takes a quarter of what the texts do
+        self.degrees = array("h", [0] * len(names))  # of the rules, the largest of their columns
         self.guilt = array("h", [0] * len(electrical.names))  # per signal: largest degree of a fault that blames it
         self.top = -1  # the rule to tell first, -1 without a fault
         self.where = 0  # its column: number of the phase, joint or signal, from 0
+
+    @property
+    def names(self):
+        """Of the rules, in their order."""
+        return self._names.split("\n")
 
     def judge(self):
         """Judge the inputs as they are now; nothing is allocated."""
@@ -65,13 +71,14 @@ class Rules:
     def faults(self):
         """The faults that hold, each once, as (name, degree), the most severe rule first."""
         found = []
-        for k in range(len(self.names)):
+        for k in range(len(self.degrees)):
             if self.degrees[k] >= HOLDS:
                 found.append((self.priorities[k], -self.degrees[k], k))
         told = []
+        names = self.names
         for _, degree, k in sorted(found):
-            if self.names[k] not in [one[0] for one in told]:
-                told.append((self.names[k], -degree))
+            if names[k] not in [one[0] for one in told]:
+                told.append((names[k], -degree))
         return told
 
     def _degree(self, at, base):

@@ -14,13 +14,18 @@ from array import array
 VERSION = 1
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
+_HEAD_BYTES = 16
 _CRC_AT = 12
 _SIZES = {"i": 4, "h": 2, "H": 2, "B": 1}
 
 
 def size(detector):
     """Bytes that the arrays of a model take."""
-    return sum([_SIZES[code] * len(part) for code, part in _parts(detector) + _usual(detector)])
+    return _bytes(_parts(detector) + _usual(detector))
+
+
+def _bytes(parts):
+    return sum([_SIZES[code] * len(part) for code, part in parts])
 
 
 def save(detector):
@@ -34,7 +39,7 @@ def save(detector):
     facts["valid_rows"] = detector.causes.valid_rows
     facts["limit"] = detector.ensemble.limit
     facts["signals"] = [_learnt(signal) for signal in detector.signals]
-    facts["known"] = [bool(cause and cause.relation.known) for cause in detector.causes.of]
+    facts["known"] = [bool(cause and cause.known) for cause in detector.causes.of]
     facts["usual"] = bool(detector.electrical)
     parts = _parts(detector)
     if detector.training:
@@ -43,16 +48,27 @@ def save(detector):
         facts["training"] = progress.facts(detector.training)
         parts += progress.arrays(detector.training)
     text = json.dumps(facts).encode()
-    body = bytearray(text)
-    for _, part in parts + _usual(detector):
-        body.extend(part)
-    head = struct.pack(_HEAD, _MAGIC, VERSION, len(text), len(body), 0)[:_CRC_AT]
-    return head + struct.pack("<I", binascii.crc32(body, binascii.crc32(head))) + body
+    facts = None
+    parts += _usual(detector)
+    at = _HEAD_BYTES + len(text)
+    data = bytearray(at + _bytes(parts))  # once: a heap in use has few pieces of that size
+    data[_HEAD_BYTES:at] = text
+    for code, part in parts:
+        end = at + _SIZES[code] * len(part)
+        data[at:end] = bytes(part)
+        at = end
+    struct.pack_into(_HEAD, data, 0, _MAGIC, VERSION, len(text), at - _HEAD_BYTES, 0)
+    struct.pack_into("<I", data, _CRC_AT, _crc(data))
+    return data
+
+
+def _crc(data):
+    return binascii.crc32(memoryview(data)[_HEAD_BYTES:], binascii.crc32(memoryview(data)[:_CRC_AT]))
 
 
 def read(data):
     """(facts, where the arrays begin, "") of a model's bytes, or (None, 0, what is wrong with them)."""
-    head = struct.calcsize(_HEAD)
+    head = _HEAD_BYTES
     reason = ""
     if len(data) < head or data[:4] != _MAGIC:
         return None, 0, "not a model"
@@ -61,7 +77,7 @@ def read(data):
         reason = "the model is of version %d, this firmware reads %d" % (version, VERSION)
     elif len(data) != head + length:
         reason = "the model is cut short" if len(data) < head + length else "bytes follow the model"
-    elif binascii.crc32(memoryview(data)[head:], binascii.crc32(data[:_CRC_AT])) != crc:
+    elif _crc(data) != crc:
         reason = "the model is damaged: its CRC does not match"
     return (None, 0, reason) if reason else (json.loads(data[head : head + text]), head + text, "")
 
@@ -83,9 +99,11 @@ def load(detector, data):
         return "the model is of another make: its parts have other sizes"
     if detector.rows or detector.training is None:
         detector.reset()
-    for signal, learnt in zip(detector.signals, facts["signals"]):
+    from gridnode.setup import signals
+
+    for name, signal, learnt in zip(detector.names, detector.signals, facts["signals"]):
         if learnt:
-            signal.resolve(math.ldexp(1.0, learnt[0]))
+            signals.resolve(signal, math.ldexp(1.0, learnt[0]), name, detector.limits)
             rules = signal.certain
             rules.seen, rules.run_limit, rules.zeros, rules.rate = learnt[1:]
     parts = _parts(detector)
@@ -106,7 +124,7 @@ def load(detector, data):
         at = end
     for cause, known in zip(detector.causes.of, facts["known"]):
         if known:
-            cause.relation.known = True
+            cause.known = True
     detector.state = facts["state"]
     detector.reason = facts["reason"]
     detector.rows = facts["rows"]
@@ -143,7 +161,7 @@ def _parts(detector):
         parts += [("i", series.state), ("h", series.bins), ("B", series.visits), ("h", series.limits)]
     for cause in detector.causes.of:
         if cause:
-            parts += [("i", cause.relation.weights), ("i", cause.relation.centers)]
+            parts += [("i", cause.weights), ("i", cause.centers)]
     parts += [("i", detector.causes.means), ("B", detector.ensemble.costs)]
     return parts
 
@@ -152,8 +170,7 @@ def _length(detector, usual):
     """Bytes of the arrays of a model that has learnt, 0 where it cannot be told here."""
     if usual and not detector.electrical:
         return 0
-    parts = _parts(detector) + (_usual(detector) if usual else [])
-    return sum([_SIZES[code] * len(part) for code, part in parts])
+    return _bytes(_parts(detector) + (_usual(detector) if usual else []))
 
 
 def _usual(detector):

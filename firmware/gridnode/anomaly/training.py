@@ -1,94 +1,174 @@
-"""The training of a device: its learners, side by side, through the stages of `learning`."""
+"""The training of a device, row by row: what its learners gather. `learning` makes limits of it."""
 
+from array import array
 from micropython import const
 
-from gridnode.anomaly import learning
 from gridnode.anomaly import statistics as st
-from gridnode.anomaly.causes import Lessons
-from gridnode.anomaly.learning import (
-    CHOOSE_LONG,
-    CHOOSE_SHORT,
-    FIT,
-    PARTS,
-    REFIT,
-    SETTLED,
-    Learner,
-)
 
-_LONG_S = const(259200)  # training from which profiles are chosen earlier
-_PROFILE_S = const(108000)  # a bin has then been seen twice
+SETTLED = const(80)  # %: a signal whose causes came late is judged again
+_PARTS = const(24)  # of the training
+_SIZE = const(4)  # of a test: the largest maximum of this part, then the three largest of all
+_WARM_ROWS = const(20)
+_LATE = const(500)  # rows after which a usual change hardly moves
 _COMPARE = const(12)  # % of the training before the choice
 _WEIGH = const(85)  # %: the ensemble's limit is learnt from here on
 
+_ROWS = const(0)
+_LOW = const(1)  # sum of the values in two words
+_HIGH = const(2)
+_SPREAD = const(3)  # sum of |distance| from the level
+_CHANGES = const(4)
+_LONGEST = const(5)  # run of equal readings
+_LEVEL_ERROR = const(6)
+_PROFILE_ERROR = const(7)
+_COMPARED = const(8)
+_AT = const(9)  # bin that is visited, its sum, distances and rows
+_AT_SUM = const(10)
+_AT_SPREAD = const(11)
+_AT_ROWS = const(12)
+_STATE = const(13)
+
+
+class Learner:
+    """Gathers what one series teaches; `weather`: margin of what only weather explains."""
+
+    def __init__(self, series, weather=1):
+        self.series = series
+        self.weather = weather
+        self.state = array("i", [0] * _STATE)
+        self.state[_AT] = -1
+        self.peaks = array("h", [0] * (st.TESTS * _SIZE))
+        self.late = False  # the signal was put right: it is compared no more
+        self.rows = 0
+
+    def run(self, rows):
+        """Take the length of a run of equal readings."""
+        self.state[_LONGEST] = max(self.state[_LONGEST], rows)
+
+    def level(self, y, judged):
+        """Take a value into level and usual distance; once rows are judged by it, the distance stays."""
+        n, s = self.state, self.series.state
+        n[_ROWS] += 1
+        total = n[_LOW] + y
+        n[_HIGH] += total >> 24
+        n[_LOW] = total & 0xFFFFFF
+        s[st.MEAN] = ((n[_HIGH] << 24) + n[_LOW]) // n[_ROWS]
+        if not judged:
+            n[_SPREAD] += min(abs(y - s[st.MEAN]), 16383)
+            s[st.DEV] = n[_SPREAD] * 16 // n[_ROWS]
+
+    def change(self, y, last):
+        """Move the usual change towards the size that three changes in four do not reach."""
+        if last == st.MISSING:
+            return
+        n, s = self.state, self.series.state
+        n[_CHANGES] += 1
+        usual = s[st.DELTA]
+        step = max(1, usual >> (4 if n[_CHANGES] < 100 else 6 if n[_CHANGES] < _LATE else 8))
+        s[st.DELTA] = max(1, usual + (3 * step if abs(y - last) << 4 > usual else -step))
+
+    def compare(self, y, at):
+        """Sum what level and profile leave unexplained."""
+        n, series = self.state, self.series
+        off = abs(y - series.state[st.MEAN])
+        n[_COMPARED] += 1
+        n[_LEVEL_ERROR] += off
+        if series.visits[at]:
+            off = abs(st.off_profile(series.bins, series.visits, y, at))
+        n[_PROFILE_ERROR] += off
+
+    def profile(self, y, at):
+        """Take a value into its bin of the day; a visit counts once it is over."""
+        n = self.state
+        if at != n[_AT]:
+            self._fold()
+            n[_AT] = at
+            n[_AT_SUM] = n[_AT_SPREAD] = n[_AT_ROWS] = 0
+        n[_AT_SUM] += y
+        n[_AT_ROWS] += 1
+        mean = self.series.bins[at] if self.series.visits[at] else n[_AT_SUM] // n[_AT_ROWS]
+        n[_AT_SPREAD] += min(abs(y - mean), 4095)
+
+    def _fold(self):
+        n, bins, visits = self.state, self.series.bins, self.series.visits
+        at, rows = n[_AT], n[_AT_ROWS]
+        if at < 0 or not rows:
+            return
+        mean = n[_AT_SUM] // rows
+        spread = min(n[_AT_SPREAD] * 16 // rows, 32000)
+        seen = visits[at]
+        if seen:
+            mean = bins[at] + (mean - bins[at]) // (seen + 1)
+            spread = bins[st.BINS + at] + (spread - bins[st.BINS + at]) // (seen + 1)
+        bins[at] = mean
+        bins[st.BINS + at] = spread
+        visits[at] = min(seen + 1, 15)
+
+    def limit(self, end, judged):
+        """Take the tests of a row; `end`: with it a part of the training ends. Steps count from the start."""
+        self.rows += 1
+        if self.rows <= _WARM_ROWS:
+            return
+        tests, p = self.series.tests, self.peaks
+        for k in range(st.TESTS) if judged else (st.STEP, st.STEP + 1):
+            a = k * _SIZE
+            p[a] = max(p[a], tests[k])
+            if end:
+                top = p[a]
+                for j in range(a + 1, a + _SIZE):
+                    if top > p[j]:
+                        p[j], top = top, p[j]
+                p[a] = 0
+
 
 class Training:
-    """Teaches the signals of a device; `rows` is its length."""
+    """Teaches the signals of a detector."""
 
-    def __init__(self, signals, causes, ensemble, rows):
-        self.signals = signals
-        self.ensemble = ensemble
-        self.lessons = Lessons(causes)
-        self.rows = rows
+    def __init__(self, detector):
+        from gridnode.anomaly import learning
+
+        self.signals = detector.signals
+        self.ensemble = detector.ensemble
+        self.rows = detector.train_rows
         self.taken = 0
         self.broken = 0  # rows in which a rule was broken
-        self.learners = [Learner(g.series, learning.WEATHER if g.outdoors else 1) for g in signals]
-        interval_s = signals[0].interval_s
-        self._choose = CHOOSE_LONG if rows * interval_s >= _LONG_S else CHOOSE_SHORT
-        self._profiled = rows * interval_s * self._choose // 100 >= _PROFILE_S
-        self._stage = 0
-        self._part = 0
+        self.done = 0  # %
+        self.stage = 0
+        self.part = 0
         self._end = False
         self._at = 0
-        self.done = 0
-
-    def resume(self):
-        """Go on from what is known: causes and forms stay, level, profile and limits learn on."""
-        self.taken = self.rows * SETTLED // 100
-        self.lessons = None
-        self._stage = 2
-        for k in range(len(self.learners)):
-            rules = self.signals[k].certain
-            self.learners[k].resume(self.taken, rules and rules.run_limit)
+        self._ys = None  # of this row
+        self.learners, self.choice, self.profiled, self.lessons = learning.start(self, detector)
+        self.due = learning.due(self)  # %: the next stage begins
 
     def begin(self, ys, present, at):
         """A row that is learnt from; `at` is its bin of the day."""
+        self._ys = ys
         self._at = at
         self.taken += 1
         self.done = self.taken * 100 // self.rows
-        part = self.taken * PARTS // self.rows
-        self._end = part != self._part
-        self._part = part
-        if self.done >= FIT and self._stage == 0:
-            self._stage = 1
-            self._solve(False)
-        if self.done >= self._choose and self._stage == 1:
-            self._stage = 2
-            for learner in self.learners:
-                learner.choose(self._profiled)
-        if self.done >= REFIT and self.lessons:
-            self._solve(True)
-            self.lessons = None
+        part = self.taken * _PARTS // self.rows
+        self._end = part != self.part
+        self.part = part
+        if self.done >= self.due:
+            from gridnode.anomaly import learning
+
+            learning.turn(self)
         if self.lessons:
             self.lessons.take(ys, present)
-
-    def _solve(self, late):
-        for k in range(len(self.learners)):
-            if self.lessons.solve(k):
-                self.learners[k].restart()
-                self.learners[k].late = late
 
     def before(self, k, y):
         """Signal `k` has a value of `y` steps, freed from its causes; before the statistics take it."""
         learner = self.learners[k]
         certain = self.signals[k].certain
         learner.run(certain.run)
-        if self.signals[k].y == 0:
+        if self._ys[k] == 0:
             certain.zeros = True
-        if self._stage < 2 or learner.late:
+        if self.stage < 2 or learner.late:
             learner.change(y, learner.series.last())
         y -= learner.series.state[st.SHIFT] >> 8
         learner.level(y, self._judged(learner))
-        if self._stage == 1 and self.done >= self._choose - _COMPARE:
+        if self.stage == 1 and self.done >= self.choice - _COMPARE:
             learner.compare(y, self._at)
 
     def after(self, k, y):
@@ -98,30 +178,28 @@ class Training:
         learner.profile(y - (learner.series.state[st.SHIFT] >> 8), self._at)
 
     def _judged(self, learner):
-        return self._stage == 2 and (not learner.late or self.done >= SETTLED)
+        return self.stage == 2 and (not learner.late or self.done >= SETTLED)
 
     def row(self, zs, good):
         """The ensemble's turn."""
-        if self._stage < 2:
+        ensemble = self.ensemble
+        if self.stage < 2:
             return
         if self.done < _WEIGH:
-            self.ensemble.learn(zs, good)
+            if not ensemble.weighed:
+                learn(ensemble, zs, good)
             return
-        if not self.ensemble.weighed:
-            self.ensemble.weigh()
-        self.ensemble.peak = max(self.ensemble.peak, self.ensemble.cost(zs, good))
+        if not ensemble.weighed:
+            from gridnode.anomaly import learning
 
-    def freeze(self):
-        """Set all limits. Returns the names of the signals whose training holds what looks like faults."""
-        if self._stage < 2:
-            for learner in self.learners:
-                learner.choose(False)
-        foul = []
-        for k in range(len(self.learners)):
-            signal = self.signals[k]
-            if self.learners[k].freeze():
-                foul.append(signal.name)
-            if signal.certain is not None and self.learners[k].rows:
-                signal.certain.run_limit = self.learners[k].longest_run()
-        self.ensemble.freeze()
-        return foul
+            learning.weigh(ensemble)
+        ensemble.peak = max(ensemble.peak, ensemble.cost(zs, good))
+
+
+def learn(ensemble, zs, good):
+    """Count a row in the histograms of an ensemble."""
+    counts = ensemble.counts
+    for k in range(len(ensemble.first)):
+        place = ensemble.place(k, zs, good)
+        if place >= 0 and counts[place] < 65535:
+            counts[place] += 1

@@ -1,8 +1,10 @@
 """One plain sentence per alarm: what is seen where, and for how long."""
 
+from math import isnan
 
 from gridnode.anomaly import scale
 from gridnode.anomaly.rules import plain
+from gridnode.setup.signals import range_of
 
 _UNITS = ("", "V", "A", "W", "degC", "%")
 _NAMES = ("", "voltage", "current", "power", "temperature", "humidity")
@@ -34,43 +36,42 @@ def sentence(detector):
     if k is None:
         return said or "The signals do not fit together"
     signal = detector.signals[k]
-    seen = _label(signal) + " " + _seen(signal, detector)
+    seen = _label(detector.names[k], signal.kind) + " " + _seen(detector, k)
     seconds = detector.now - signal.onset if signal.alarm else 0
-    if seconds >= signal.interval_s:
+    if seconds >= detector.interval_s:
         seen += " for " + _duration(seconds)
     return said + ": " + seen if said else seen
 
 
-def _seen(signal, detector):
-    kind = detector.kind
-    value = "" if signal.x != signal.x else plain(signal.x) + _unit(signal)
+def _seen(detector, k):
+    x = detector.values[k]
+    measured = detector.signals[k].kind
+    unit = _UNITS[measured] and " " + _UNITS[measured]
+    known = not isnan(x)
+    value = plain(x) + unit if known else ""
+    kind = detector.kind_of(k) if detector.signals[k].alarm else ""
     if kind == "missing":
         return _TELL[kind]
-    above = signal.kind == scale.CURRENT and signal.rating and signal.x > signal.rating
+    rating = detector.limits.get("rating_a")
+    above = measured == scale.CURRENT and rating and x > rating
     if kind in _TELL and not (above and kind in _SHIFTS):
         return "%s %s" % (value, _TELL[kind])
     if above:
-        return "%s on a %s A feeder" % (value, plain(signal.rating))
-    limits = signal.range
-    if limits and signal.x == signal.x and not limits[0] <= signal.x <= limits[1]:
-        side = 1 if signal.x > limits[1] else 0
-        return "%s, %s %s" % (value, ("below", "above")[side], plain(limits[side]) + _unit(signal))
+        return "%s on a %s A feeder" % (value, plain(rating))
+    limits = range_of(detector.names[k], measured, detector.limits)
+    if limits and known and not limits[0] <= x <= limits[1]:
+        side = 1 if x > limits[1] else 0
+        return "%s, %s %s" % (value, ("below", "above")[side], plain(limits[side]) + unit)
     return value
 
 
-def _unit(signal):
-    unit = _UNITS[signal.kind]
-    return " " + unit if unit else ""
-
-
-def _label(signal):
-    name = signal.name
+def _label(name, measured):
     if name == "i_n":
         return "Neutral current"
     if name.startswith("t_"):
         return name[2:3].upper() + name[3:].replace("_", " ") + " temperature"
-    if signal.kind and name[1:].isdigit():
-        return "L%s %s" % (name[1:], _NAMES[signal.kind])
+    if measured and name[1:].isdigit():
+        return "L%s %s" % (name[1:], _NAMES[measured])
     return name[:1].upper() + name[1:]
 
 

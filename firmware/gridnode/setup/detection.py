@@ -1,6 +1,7 @@
 """Makes the detector of a node, where there is room for it: its signals, their limits, the faults that it names."""
 
 import gc
+import os
 import sys
 from micropython import const
 
@@ -8,25 +9,14 @@ from gridnode import storage
 from gridnode.setup import rules
 
 # The innermost first: imports in imports want more stack than a chip has.
-_ROOMS = const((
-    "scale",
-    "certain",
-    "statistics",
-    "relation",
-    "causes",
-    "learning",
-    "training",
-    "ensemble",
-    "signal",
-    "electrical",
-    "fuzzy",
-    "detector",
-))
+NAMES = const(("scale", "certain", "statistics", "causes", "lessons", "ensemble", "training", "signal", "detector"))
+NAMING = const(("electrical", "fuzzy"))
 # Bytes that it takes of a 32-bit heap; of a 64-bit one half as much again.
-_CODE = const(38000)  # where it is not in flash with the rest of the image
-_BASE = const(6000)
-_SIGNAL = const(1900)  # while it learns
-_FAULTS = const(3000)
+_CODE = const(22500)  # where it is not in flash with the rest of the image
+_NAMING = const(4500)  # the same of what names faults
+_BASE = const(3500)
+_SIGNAL = const(1500)  # while it learns
+_FAULTS = const(2800)
 _FOREST = const(14000)  # its file, its modules, and what it sees
 # What has to stay free for what comes and goes: connecting again, a new configuration.
 _KEPT = const(14000)
@@ -67,7 +57,9 @@ def _off(reason):
 def needed(count, faults, forest=False):
     """Bytes of heap that must be free for a detector of `count` signals; what is frozen in the image needs none."""
     frozen = not getattr(sys.modules["gridnode.app"], "__file__", "/").startswith("/")
-    total = (0 if frozen else _CODE) + _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
+    total = _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
+    if not frozen:
+        total += _CODE + (_NAMING if faults else 0)
     return total + (total >> 1) + _KEPT_64 if sys.maxsize >> 32 else total + _KEPT
 
 
@@ -113,9 +105,15 @@ def limits(watch, site, row_s, phases):
 
 def load():
     """Import what a detector needs."""
-    for name in _ROOMS:
-        __import__("gridnode.anomaly." + name)
+    for name in rooms():
+        __import__("gridnode." + name)
     gc.collect()
+
+
+def rooms():
+    """Names of what a detector needs, the innermost first; what names faults, where there is a table of them."""
+    found = NAMES + (NAMING if storage.exists(storage.FAULTS) else ())
+    return ["anomaly." + name for name in found] + ["detection"]
 
 
 def _make(app, watch, sources):
@@ -124,6 +122,7 @@ def _make(app, watch, sources):
 
     told = limits(watch, app.site, app.row_s, sources[0][1][0].meter.phases)
     detector = make([name for name, _ in sources], told, app)
+    detection.forget(detector)
     if watch["forest"]:
         plant(detector, app)
     found = detection.Detection(detector, [source for _, source in sources], watch["mode"] == "guarded")
@@ -171,8 +170,9 @@ def stored(detector):
     from gridnode.detection import MODEL
 
     try:
+        data = bytearray(os.stat(MODEL)[6])  # once: a read of unknown length wants twice as much
         with open(MODEL, "rb") as f:
-            data = f.read()
+            f.readinto(data)
     except OSError:
         return ""
     try:

@@ -7,7 +7,7 @@ per signal the four slots of `SIGNAL`, which are the end of the column of a phas
 from array import array
 
 from gridnode.anomaly.electrical import NONE
-from gridnode.anomaly.scale import AIR
+from gridnode.setup.signals import AIR
 
 DEVICE = (
     "v_least",  # of all phases; NONE if one is missing

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gridnode_host import resources
-from gridnode_host.bench.node import FROZEN_KB
+from gridnode_host.bench.node import CHIP_KB
 from gridnode_host.bench.rig import Rig
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.bench.routing import Message
@@ -90,7 +90,7 @@ def run(
         try:
             with out.step(f"start the bench with {nodes} virtual nodes and provision them"):
                 profile = [_profile(PROFILES[0 if k % 3 < 2 else 1], learn) for k in range(nodes)]
-                rig = Rig.virtual(nodes=nodes, profile=profile, heap_kb=FROZEN_KB)
+                rig = Rig.virtual(nodes=nodes, profile=profile, heap_kb=CHIP_KB)
             with rig:
                 seen = [Seen(node, rig.clock.now()) for node in rig.nodes]
                 _listen(rig, seen)

@@ -28,9 +28,8 @@ HEAP_KB = 96
 stock image keeps imported code on the heap. Counted in words because objects are twice as large
 in a 64-bit VM (code 1.5 times). What the shims take is added: on the chip they are not Python."""
 
-FROZEN_KB = 168
-"""The same where the application is frozen into the image. On the chip its code then takes no heap;
-in a VM it does: that of a node with its detector is 75 K words in a 64-bit one, 95 in a 32-bit one."""
+CHIP_KB = 150
+"""All the heap that an ESP32 starts with, for a node with its detector; TLS has its 35 KB beside it."""
 
 _ROM = {
     Cause.POWER_ON: (0x1, "POWERON_RESET"),

@@ -45,7 +45,7 @@ class VirtualRig(Rig):
     their design values, else each unit is spread by `seed` as far as `tolerance` says;
     `calibrated` gives each node the calibration that is exact for its unit. `interval_s` is that
     of the reports. `heap_kb` is the nodes' heap (None: `node.HEAP_KB`, that of a stock image;
-    `node.FROZEN_KB`: that of an image in which the application is frozen). `on_event` hears the
+    `node.CHIP_KB`: that of an image in which the application is frozen). `on_event` hears the
     steps of provisioning: `(thing, event)`.
     """
 

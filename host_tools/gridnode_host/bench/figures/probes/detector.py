@@ -1,0 +1,114 @@
+"""Heap that a detector takes beside the other rooms of a node: its code, itself while it learns, and frozen.
+
+stdin: {"before": modules that are there before it, "names": its signals, "limits": what it is told of them, "faults":
+rules of faults} as JSON. Answers bytes: "modules" by name (those that stay while it learns), "code" their sum, "most"
+at any row while it learns, "frozen" once it has learnt; "state" is what became of it.
+
+The VM's table of names grows in steps of some KB: it is made large enough first. What is needed at the start only
+does not count.
+"""
+# mypy: ignore-errors
+
+import gc
+import json
+import sys
+from array import array
+
+_START = 1800000000 // 86400 * 86400
+_BASES = {"v": 230, "c": 10, "i": 10, "p": 2000, "t": 30, "h": 50}
+
+
+class Table:
+    """Rules of faults as a node has them in a file: each is made when it is asked for."""
+
+    def __init__(self, rules):
+        self.lines = [json.dumps(rule) for rule in rules]
+
+    def __iter__(self):
+        for line in self.lines:
+            yield json.loads(line)
+
+
+def used():
+    """Bytes of the heap that are in use."""
+    gc.collect()
+    return gc.mem_alloc()
+
+
+def widen():
+    """Add names until the table has just grown by far more than a detector needs."""
+    k = step = 0
+    while step < 8000:
+        before = gc.mem_alloc()
+        getattr(sys, "unused_name_" + str(k), None)
+        step = gc.mem_alloc() - before
+        k += 1
+
+
+def code(names):
+    """Bytes of each module."""
+    found = {}
+    before = used()
+    for name in names:
+        __import__(name)
+        taken = used()
+        found[name[9:]] = taken - before
+        before = taken
+    return found
+
+
+def parts(faults):
+    """Names of the modules in the order in which a node loads them."""
+    from gridnode.setup import detection
+
+    names = detection.NAMES + (detection.NAMING if faults else ())
+    return ["gridnode.anomaly." + name for name in names] + ["gridnode.detection"]
+
+
+def made(names, limits):
+    """A detector as the node makes it."""
+    from gridnode.anomaly.detector import Detector
+
+    return Detector(names, limits)
+
+
+def rows(detector, values, first, last):
+    """Ordinary rows; the values move, so that nothing is stuck. Returns the most that was in use behind one."""
+    from gridnode.detection import forget
+
+    most = 0
+    for k in range(first, last):
+        for j in range(len(values)):
+            values[j] = _BASES[detector.names[j][0]] + (k * 37 + j * 11) % 101 / 64
+        detector.row(values, _START + k * detector.interval_s)
+        forget(detector)
+        most = max(most, used())
+    return most
+
+
+def measure(order):
+    """The answer."""
+    values = array("f", [0] * len(order["names"]))
+    limits = order["limits"]
+    if order["faults"]:
+        limits["faults"] = Table(order.pop("faults"))
+    for name in order["before"]:
+        __import__(name)
+    widen()
+    start = used()
+    modules = code(parts("faults" in limits))
+    from gridnode.detection import forget
+
+    detector = made(order["names"], limits)
+    forget(detector)
+    answer = {"modules": modules, "code": sum(modules.values()), "made": used() - start}
+    answer["most"] = rows(detector, values, 1, detector.train_rows) - start
+    answer["state while learning"] = detector.state
+    rows(detector, values, detector.train_rows, detector.train_rows + 20)
+    answer["frozen"] = used() - start
+    answer["state"] = detector.state
+    answer["loaded"] = sorted([name for name in sys.modules if name.startswith("gridnode.anomaly")])
+    return answer
+
+
+print(json.dumps(measure(json.load(sys.stdin))))
