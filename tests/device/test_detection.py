@@ -58,7 +58,7 @@ class FakeDetector:
         self.text = name + " is odd"
 
     def fault(self, name, degree=800):
-        self.rules = Part(top=0)
+        self.rules = Part(top=0, blamed=0)
         self.faults = [(name, degree)]
         self.alarm, self.grade, self.priority, self.diagnosis = True, 900, 1, name
 

@@ -83,16 +83,18 @@ def test_a_column_says_what_teaches():
     detector = Detector(PLACE, LIMITS)
     judged(detector, rows, 10, 0)
     assert (detector.state, detector.rows) == ("learning", 0)
-    judged(detector, rows, 400, 1)
-    judged(detector, rows, 1, 0)
+    judged(detector, rows, 200, 1)
+    judged(detector, rows, 1, 0)  # a gap ends nothing
+    assert (detector.state, detector.rows) == ("learning", 200)
+    judged(detector, rows, 200, 1)
+    assert detector.command("freeze") == ""
     assert (detector.state, detector.rows) == ("frozen", 400)
     assert detector.reason == "69 % of the rows to learn have come"
     more = Detector(PLACE, LIMITS)
     rows = Rows(PLACE)
     judged(more, rows, TRAIN + 100, 1)
     assert (more.state, more.rows) == ("learning", TRAIN + 100)
-    judged(more, rows, 1, False)
-    assert (more.state, more.reason) == ("frozen", "")
+    assert more.command("freeze") == "" and (more.state, more.reason) == ("frozen", "")
     assert judged(more, rows, 2 * DAY, False) == []
 
 
@@ -100,7 +102,9 @@ def test_a_column_and_its_own_decision_learn_the_same():
     one, rows = trained()
     judged(one, rows, 1)
     other, rows = trained(learn=1)
+    other.command("freeze")
     judged(other, rows, 1, 0)
+    other.frozen_at = one.frozen_at  # it does so with its next row
     a, b = one.save(), other.save()
     assert a == b
 
@@ -226,6 +230,17 @@ def test_a_current_above_its_rating_is_told_so():
         told.append((detector.kind, detector.text))
     assert told[0] == ("spike", "Overload: L1 current 121 A on a 100 A feeder"), told
     assert told[2] == ("level_shift", "Overload: L1 current 121 A on a 100 A feeder for 20 min"), told
+
+
+def test_the_text_of_a_fault_tells_of_what_it_blames():
+    """What is farther off in the same row is another matter."""
+    detector, rows = frozen(FEEDER, True)
+    rows.faults = [("i1", rows.row + 1, 2, lambda x, k: 121), ("p3", rows.row + 1, 2, 60000)]
+    rows.next()
+    detector.row(rows.values, rows.t)
+    assert FEEDER[detector.worst] == "p3" and detector.diagnosis == "overload", detector.text
+    assert FEEDER[detector.first()] == "i1"
+    assert detector.text == "Overload: L1 current 121 A on a 100 A feeder", detector.text
 
 
 # ------------------------------------------------------------------ commands

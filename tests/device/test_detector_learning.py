@@ -50,11 +50,11 @@ def test_limits_are_above_what_training_reached():
     assert judged(detector, rows, 4 * DAY) == []
 
 
-def learner(peaks, dev=160, weather=1):
+def learner(peaks, dev=160):
     """A learner whose three largest peaks of every test are these."""
     series = Series(5, 40)
     series.state[st.DEV] = dev
-    taught = Learner(series, weather)
+    taught = Learner(series)
     taught.rows = 5000
     for k in range(st.TESTS):
         for j in range(3):
@@ -69,9 +69,31 @@ def test_a_limit_is_a_margin_over_the_worst():
     calm, series = learner((3, 2, 1))
     assert not learning.freeze(calm)
     assert (series.limits[st.SEASON], series.limits[st.QUIET]) == (128, 400)
-    weather, wide = learner((400, 300, 200), weather=3)
-    learning.freeze(weather)
+    weather, wide = learner((400, 300, 200))
+    learning.freeze(weather, weather=3)
     assert wide.limits[st.SEASON] == (1200 * 28 >> 4) + 600
+    assert wide.limits[st.JUMP] == wide.limits[st.STEP] == (400 * 28 >> 4) + 200  # weather is slow
+    warm, series = learner((400, 300, 200))
+    series.jump_rows = 8
+    learning.freeze(warm)
+    assert series.limits[st.JUMP] == (400 * 21 >> 4) + 200
+
+
+def test_a_season_is_room_that_no_training_shows():
+    taught, series = learner((3, 2, 1), dev=16)
+    series.state[st.LEAST] = 256
+    learning.freeze(taught, unseen=4)
+    assert series.limits[st.SEASON] == series.limits[st.WANDER] == 4 * 256
+    assert series.limits[st.JUMP] == series.limits[st.STEP] == 256
+
+
+def test_one_direction_is_enough_for_a_limit_of_both():
+    taught, series = learner((400, 300, 200))
+    for k in (st.LONG + 1, st.JUMP):
+        for j in range(4):
+            taught.peaks[4 * k + j] = 0
+    learning.freeze(taught)
+    assert series.limits[st.LONG + 1] == 96 and series.limits[st.JUMP] == 16
 
 
 def test_one_part_that_stands_out_is_foul():
@@ -80,6 +102,9 @@ def test_one_part_that_stands_out_is_foul():
     assert series.limits[st.SEASON] == 300 * 28 >> 4  # and it sets no limit
     taught, _ = learner((4000, 3000, 300))
     assert not learning.freeze(taught)
+    taught, series = learner((4000, 300, 300))
+    assert not learning.freeze(taught, wary=False)
+    assert series.limits[st.SEASON] > 4000
 
 
 def test_too_few_parts_set_no_limit():
@@ -120,9 +145,11 @@ def test_the_usual_change_is_that_of_three_rows_in_four():
 
 
 def test_faults_in_a_training_make_it_suspect():
-    detector, _ = trained(faults=[("current", 500, 3, 40)])
-    assert detector.state == "suspect" and "current" in detector.reason, detector.reason
+    detector, _ = trained(["x"], faults=[("x", 500, 3, 1000)])
+    assert detector.state == "suspect" and "x" in detector.reason, detector.reason
     assert detector.reason.startswith("what was learnt looks like faults: ")
+    detector, _ = trained(faults=[("current", 500, 3, 90)])
+    assert detector.state == "frozen", detector.reason  # within its rating a load may do as it likes
     detector, _ = trained(faults=[("voltage", 100, 20, 40)])
     assert detector.state == "suspect"
     assert detector.reason == "3.4 % of the rows learnt broke a rule", detector.reason

@@ -26,9 +26,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 383313118
-FEEDER_CRC = 4266660699
-PLAIN_CRC = 889145059
+PLACE_CRC = 1376490109
+FEEDER_CRC = 43875959
+PLAIN_CRC = 4196189305
 STEPS_CRC = 2884453724
 
 

@@ -1,6 +1,7 @@
 """What moves a signal besides time: the causes that physics gives, as integers per row.
 
-* temperature: air, and the square of each current over 8, 30 and 110 min (a joint warms with I^2 R)
+* temperature: air, without it the time of day, and the square of each current over 8, 30 and 110 min (a joint warms
+  with I^2 R)
 * voltage: the current of its phase (the supply's resistance); power: voltage times current of its phase
 """
 
@@ -12,7 +13,7 @@ from gridnode.anomaly import scale
 LAGS = const(3)
 _HOURS_S = const(7200)
 _BITS = const(12)
-DAY = (1, 2)  # sine and cosine of the day: free inputs
+DAY = (1, 2)  # sine and cosine of the day: inputs of any sign
 FIRST = const(3)
 _SINES = (0, 268, 530, 784, 1024, 1248, 1448, 1626, 1774, 1892, 1978, 2030, 2048)  # a quarter of a day
 _HEATED_ROWS = const(20)  # that one wrong row of a current spoils a temperature for
@@ -52,7 +53,7 @@ class Causes:
 
         self.interval_s = interval_s
         self.valid_rows = 0
-        self.currents, self._volts, self._air, self._tau, self.of = causes.find(names, kinds, interval_s)
+        self.currents, self._volts, self.air, self._tau, self.of = causes.find(names, kinds, interval_s)
         lags = len(self.currents) * LAGS
         self._amperes = FIRST + lags
         self._watts = self._amperes + len(self.currents)
@@ -64,11 +65,14 @@ class Causes:
         """Hours are missing: what is warm now is told by the next row."""
         self.valid_rows = 0
 
-    def take(self, ys, good, at):
-        """Take a row of steps; `good[k]` says whether a signal can be believed, `at` is the bin of the day."""
+    def take(self, ys, good, at, part):
+        """Take a row of steps; `good[k]` says whether a signal can be believed.
+
+        `at` is the bin of the day, `part` 1/256 of it gone.
+        """
         row = self.row
-        row[DAY[0]] = sine(at)
-        row[DAY[1]] = sine(at + 12)
+        row[DAY[0]] = sine(at, part)
+        row[DAY[1]] = sine(at + 12, part)
         valid = True
         for c in range(len(self.currents)):
             k = self.currents[c]
@@ -87,8 +91,8 @@ class Causes:
             v = self._volts[c]
             if v >= 0 and good[v]:
                 row[self._watts + c] = (ys[v] * amperes) >> 14
-        if self._air >= 0 and good[self._air]:
-            row[self._air_at] = ys[self._air] >> 2
+        if self.air >= 0 and good[self.air]:
+            row[self._air_at] = ys[self.air] >> 2
         if valid:
             self.valid_rows += 1
 
@@ -110,9 +114,14 @@ class Causes:
         return scale.MISSING if spoilt else cause.value(self.row)
 
 
-def sine(at):
-    """2048 times the sine of a bin of the day."""
+def sine(at, part):
+    """2048 times the sine of the time of day, straight within a bin."""
+    here = _sine(at)
+    return here + ((_sine(at + 1) - here) * part >> 8)
+
+
+def _sine(at):
     at %= 48
     if at >= 24:
-        return -sine(at - 24)
+        return -_sine(at - 24)
     return _SINES[at if at <= 12 else 24 - at]

@@ -13,6 +13,7 @@ KINDS = ("", "missing", "range", "stuck", "dead", "rate")
 
 _GONE_ROWS = const(2)  # one row may get lost
 _RAILS = {scale.TEMPERATURE: (-100, 250), scale.HUMIDITY: (-5, 105)}  # beyond them no sensor of the kind reads
+_POWER_UP = 85.0  # what a DS18B20 reads until it has measured
 _RATE_K_S = 0.5  # no sensor on a busbar or in a cabinet warms faster
 
 
@@ -45,7 +46,9 @@ class Certain:
     def judge(self, x, y):
         """Set `rule` for a value `x` of `y` steps."""
         self.rule = self._judge(x, y)
-        if y != scale.MISSING:
+        if self.rule == DEAD:
+            self._y = scale.MISSING
+        elif y != scale.MISSING:
             self._last = x
             self._y = y
 
@@ -61,16 +64,21 @@ class Certain:
         self._gone = 0
         self.seen = True
         if self.rails and not self.rails[0] < y < self.rails[1]:
+            self._dead = True
+            return DEAD
+        known = not fresh and self._y != scale.MISSING
+        fast = self.rate and known and abs(y - self._y) > self.rate
+        if self.rate and x == _POWER_UP and (fast or self._dead):
+            self._dead = True
             return DEAD
         self.run = self.run + 1 if x == self._last and not fresh else 1
         if self._out_of_range(y):
             return RANGE
-        fresh = fresh or self._y == scale.MISSING
-        if x == 0 and self._falls_dead(fresh):
+        if x == 0 and self._falls_dead(known):
             return DEAD
         if x != 0:
             self._dead = False
-        if self.rate and not fresh and abs(y - self._y) > self.rate:
+        if fast:
             if self.run_limit is not None:
                 return RATE
             self.rate = 0  # what is measured here does move that fast
@@ -91,11 +99,11 @@ class Certain:
         self._outside = 0
         return False
 
-    def _falls_dead(self, fresh):
+    def _falls_dead(self, known):
         """A reading of exactly 0 out of a working one, where 0 was never seen: no sensor or no supply."""
         if self.run_limit is None or self.zeros or self.kind in (scale.PLAIN, scale.TEMPERATURE):
             return False
-        if not fresh and abs(self._y) > 100:
+        if known and abs(self._y) > 100:
             self._dead = True
         return self._dead
 

@@ -22,7 +22,6 @@ _DAY_S = const(86400)
 _BIN_S = const(1800)
 _TRAIN_DAYS = const(4)
 _INTERVAL_S = const(60)
-_LEAST_ROWS = const(32)
 _MOST = const(32000)  # of an input of the rules of faults
 _HOLDS = const(500)  # degree of a fault
 _SLOW_S = const(60)  # rows that far apart tell the end of an alarm at once
@@ -91,11 +90,10 @@ class Detector:
         """
         self.values = values
         judged = self._on_time(t)
-        if self.state == LEARNING:
-            if self.training.taken >= self.train_rows if learn is None else not learn and self.rows >= _LEAST_ROWS:
-                from gridnode.anomaly import orders
+        if self.state == LEARNING and learn is None and self.training.taken >= self.train_rows:
+            from gridnode.anomaly import orders
 
-                orders.freeze(self, t)
+            orders.freeze(self, t)
         teach = self.training and (learn or learn is None)
         at = t % _DAY_S // _BIN_S
         part = t % _BIN_S * 256 // _BIN_S
@@ -105,7 +103,7 @@ class Detector:
             self._ys[k] = self._read(k, values[k])
             self._good[k] = self._ys[k] != scale.MISSING and not signal.rule
             broken = broken or signal.rule
-        self.causes.take(self._ys, self._good, at)
+        self.causes.take(self._ys, self._good, at, part)
         if teach:
             self.rows += 1
             self.training.broken += 1 if broken else 0
@@ -150,7 +148,9 @@ class Detector:
         if self._good[k] and judged:
             extra = self.causes.explain(k, self._good)
             if extra != scale.MISSING:
-                if signal.idle > 2:
+                if signal.idle > signal.series.jump_rows // 2:
+                    signal.series.rest()
+                elif signal.idle > 2:
                     signal.series.forget()
                 signal.idle = -1
                 y = min(max(self._ys[k] - extra, -32000), 32000)
@@ -227,13 +227,14 @@ class Detector:
         return self.signals[k].alarm_kind(cause and cause.known)
 
     def first(self):
-        """Position of the signal to tell first, None where none is blamed."""
-        if self.worst is not None:
-            return self.worst
+        """Position of the signal to tell first, of those that the fault blames; None where none is blamed."""
+        blamed = self.rules.blamed if self.rules and self.rules.top >= 0 else -1
+        found = None
         for k in range(len(self.alarms)):
-            if self.alarms[k]:
-                return k
-        return None
+            if self.alarms[k] and blamed >> k & 1:
+                if found is None or self.signals[k].ratio > self.signals[found].ratio:
+                    found = k
+        return self.worst if found is None else found
 
     def _wonder(self):
         """The ensemble's turn, where nothing else explains a row."""

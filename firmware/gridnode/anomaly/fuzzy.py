@@ -36,6 +36,7 @@ class Rules:
         self.degrees = array("h", [0] * len(names))  # of the rules, the largest of their columns
         self.guilt = array("h", [0] * len(electrical.names))  # per signal: largest degree of a fault that blames it
         self.top = -1  # the rule to tell first, -1 without a fault
+        self.blamed = 0  # bits of the signals that it blames
         self.where = 0  # its column: number of the phase, joint or signal, from 0
 
     @property
@@ -63,6 +64,7 @@ class Rules:
                         best = rank
                         self.top = k
                         self.where = j
+                        self.blamed = self._masks[mask]
                     for n in range(len(guilt)):
                         if self._masks[mask] >> n & 1:
                             guilt[n] = max(guilt[n], degree)

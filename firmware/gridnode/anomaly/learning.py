@@ -9,6 +9,7 @@ from array import array
 from micropython import const
 
 from gridnode.anomaly import ensemble as en
+from gridnode.anomaly import scale
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.training import SETTLED, Learner
 from gridnode.setup.signals import outdoors
@@ -31,6 +32,9 @@ _MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 48, 26, 48)
 _FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 96, 40, 400)
 # Weather moves humidity, and a few days do not show how far: three times the margin.
 WEATHER = const(3)
+# Material changes (2 K each) that a temperature may move with the season where no sensor tells that of the air.
+_SEASON = const(4)
+_WARMING = const(21)  # margin of a jump from a base that follows within 90 min: little weather is left in it
 _RARE = const(40)  # margin of the ensemble over the worst of the training, 1/16
 _LEAST = const(112)  # its limit: 1/16 of a power of two, mean over the projections
 
@@ -48,10 +52,7 @@ _SIZE = const(4)
 
 def start(training, detector):
     """Learners, percent at which profiles are chosen, whether there may be any, lessons: of a training that begins."""
-    learners = [
-        Learner(signal.series, WEATHER if outdoors(name, signal.kind) else 1)
-        for name, signal in zip(detector.names, detector.signals)
-    ]
+    learners = [Learner(signal.series) for signal in detector.signals]
     seconds = training.rows * detector.interval_s
     choice = CHOOSE_LONG if seconds >= _LONG_S else CHOOSE_SHORT
     lessons = None
@@ -122,8 +123,8 @@ def go_on(training):
         resume(training.learners[k], training.taken, rules and rules.run_limit)
 
 
-def finish(training, names):
-    """Set all limits. Returns the names of the signals whose training holds what looks like faults."""
+def finish(training, detector):
+    """Set all limits of a detector. Returns the names of the signals whose training holds what looks like faults."""
     if training.stage < 2:
         for learner in training.learners:
             choose(learner, False)
@@ -131,8 +132,12 @@ def finish(training, names):
     for k in range(len(training.learners)):
         signal = training.signals[k]
         learner = training.learners[k]
-        if freeze(learner):
-            foul.append(names[k])
+        weather = WEATHER if outdoors(detector.names[k], signal.kind) else 1
+        cause = detector.causes.of[k]
+        unseen = _SEASON if cause and cause.thermal and detector.causes.air < 0 else 1
+        rated = signal.kind in (scale.CURRENT, scale.POWER) and detector.limits.get("rating_a")
+        if freeze(learner, weather, unseen, not rated):
+            foul.append(detector.names[k])
         if signal.certain is not None and learner.rows:
             signal.certain.run_limit = longest_run(learner)
     limit(training.ensemble)
@@ -150,7 +155,7 @@ def resume(learner, rows, run_limit):
         n[_LONGEST] = (run_limit - _RUN) // 2 if run_limit else rows
     for k in range(st.TESTS):
         for j in range(1, _SIZE):
-            learner.peaks[k * _SIZE + j] = (learner.series.limits[k] << 4) // _MARGIN[k]
+            learner.peaks[k * _SIZE + j] = (learner.series.limits[k] << 4) // _margin(learner.series, k)
 
 
 def restart(learner):
@@ -174,11 +179,18 @@ def choose(learner, profiled):
         return
     good = profiled and n[_PROFILE_ERROR] * 100 < n[_LEVEL_ERROR] * 85
     s[st.FORM] = st.PROFILE if good else st.LEVEL
+    if good:  # what was a jump from a level may be none from the profile
+        for k in range(st.JUMP * _SIZE, st.STEP * _SIZE):
+            learner.peaks[k] = 0
     s[st.DEV] = max((n[_PROFILE_ERROR] if good else n[_LEVEL_ERROR]) * 16 // n[_COMPARED], 1)
 
 
-def freeze(learner):
-    """Set the limits; returns whether one part of the training stands out as faults do."""
+def freeze(learner, weather=1, unseen=1, wary=True):
+    """Set the limits; returns whether one part of the training stands out as faults do.
+
+    weather: margin of what only weather explains; unseen: how many material changes of the level a few days do not
+    show; wary: a single part that stands out is not believed, as it is where consumers may do as they like.
+    """
     s, limits, p = learner.series.state, learner.series.limits, learner.peaks
     least = s[st.LEAST] * st.ONE // max(s[st.DEV], s[st.LEAST])
     foul = False
@@ -186,19 +198,26 @@ def freeze(learner):
         a = k * _SIZE
         first, second, third = max(p[a], p[a + 1]), p[a + 2], p[a + 3]
         floor = _FLOOR[k]
-        if k < st.STEP or k == st.WANDER:
-            floor = max(floor, least)
+        if k < st.JUMP or k == st.WANDER:
+            floor = max(floor, least * unseen)
         elif k < st.WANDER:
             floor = max(floor, s[st.LEAST], s[st.DEV] >> 4)
-        if k < st.JUMP and first > _FOUL * max(second, floor):
+        if wary and k < st.JUMP and first > _FOUL * max(second, floor):
             first = second
             foul = True
         if k < st.JUMP or k == st.WANDER:
-            first *= learner.weather
-            third *= learner.weather
-        limit = (first * _MARGIN[k] * (_YOUNG if learner.rows < _SHORT else 16) >> 8) + first - third
-        limits[k] = min(max(floor, limit), 32000) if second else 0  # 0: too few parts were judged
+            first *= weather
+            third *= weather
+        limit = (first * _margin(learner.series, k) * (_YOUNG if learner.rows < _SHORT else 16) >> 8) + first - third
+        judged = second or (k < st.WANDER and p[(k ^ 1) * _SIZE + 2])  # in one direction at least
+        limits[k] = min(max(floor, limit), 32000) if judged else 0  # 0: too few parts were judged
     return foul
+
+
+def _margin(series, test):
+    """Margin of a test, 1/16."""
+    brief = series.jump_rows < series.base_rows
+    return _WARMING if brief and st.JUMP <= test < st.STEP else _MARGIN[test]
 
 
 def longest_run(learner):

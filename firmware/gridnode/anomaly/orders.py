@@ -22,7 +22,7 @@ def freeze(detector, t=0):
         return detector.reason if detector.state == SUSPECT else ""
     from gridnode.anomaly import learning
 
-    foul = learning.finish(training, detector.names)
+    foul = learning.finish(training, detector)
     detector.training = None
     detector.frozen_at = t or detector.now
     detector.state = SUSPECT
@@ -35,6 +35,8 @@ def freeze(detector, t=0):
         detector.state = FROZEN
         done = min(training.done, 100)
         detector.reason = "" if done > 95 else "%d %% of the rows to learn have come" % done
+        if not any(any(signal.series.limits) for signal in detector.signals):
+            detector.reason = "%d rows teach no limits: only the rules judge" % detector.rows
         return ""
     return detector.reason
 

@@ -28,7 +28,7 @@ def learn(lessons, k):
 def solve(sums, enough, sign=1, free=()):
     """Take better weights: those that leave less than `enough` percent of what the old ones left.
 
-    Inputs of `free` indices have weights of any sign and are not used later. Returns whether they are taken.
+    Inputs of `free` indices have weights of any sign. Returns whether they are taken.
     """
     weights = sums.relation.weights
     if sums.rows < _ROWS:
@@ -75,9 +75,6 @@ def _find(sums, sign, free):
         if weights[worst] * sign >= 0:
             break
         used.remove(worst)
-    for k in used:
-        if k not in signed:
-            weights[k] = 0
     return True
 
 

@@ -6,7 +6,7 @@ from gridnode.anomaly import certain, scale
 from gridnode.anomaly import statistics as st
 
 _ON = const(384)  # ratio that raises an alarm in one row; two rows in a row of ONE do as well
-_ON_STEP = const(320)  # the same for a step, which has but one row
+_ON_STEP = const(256)  # the same for a step, which has but one row
 _OFF = const(205)  # below it an alarm ends
 _SURE = const(1024)  # ratio of a rule
 _SCALE_ROWS = const(32)  # from which the scale of a plain signal is told

@@ -6,7 +6,7 @@ training has set:
 
 * season: |z| of a row; slow: its mean over some 8 rows; long: over some 2 h; wander: mean of |z| over 2 h
 * jump: distance from the last hours' base, so that weather does not count
-* step: change away from the last rows; busy, quiet: mean of |d| over 16 rows
+* step: change away from the last rows, in steps as jump; busy, quiet: mean of |d| over 16 rows
 
 A mean counts only as far as newer rows agree with it, and a deviation that has halved counts as over, so that an alarm
 ends with its cause. Numbers are integers of at most 31 bits: every machine finds the same grades.
@@ -81,7 +81,7 @@ JUMPED = const(2)
 class Series:
     """One signal.
 
-    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; lags: the cause of a deviation acts on after its
+    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; jump_rows: those in which the base follows; lags: the cause of a deviation acts on after its
     end (warm joints, moist air). `tests` holds the newest values, `limits` those
     of training, 0: none yet.
     """
@@ -93,7 +93,7 @@ class Series:
         self.tests = array("h", [0] * TESTS)
         self.limits = array("h", [0] * TESTS)
         self.long_shift = long_shift
-        self.base_rows = base_rows
+        self.base_rows = self.jump_rows = base_rows
         self.lags = lags
         self.why = 0
         self.state[LEAST] = 8
@@ -134,10 +134,13 @@ class Series:
         self._jump(e, hold)
         self._recovery(abs(recent), hold)
         back = s[_HALF] and (e - s[_REF]) * _sign(s[_HALF]) < abs(s[_HALF])
+        if back:
+            s[_SETTLE] = self.base_rows // 3
         if back or abs(recent) < _NEAR:
             s[_HALF] = 0
         step = self._change(y, max(s[DELTA], s[LEAST], usual >> 6), back)
-        if not s[_HALF] and abs(z) > abs(s[_Z1]) + _NEAR and self._held(step):
+        away = abs(e - s[_BASE]) - abs(s[_E1] - s[_BASE])
+        if not s[_HALF] and away > max(usual, s[LEAST]) and self._held(step):
             s[_REF] = s[_E1]
             s[_HALF] = (e - s[_E1]) // 2
         s[_E1] = e
@@ -169,7 +172,7 @@ class Series:
         self._pair(SEASON, z)
         self._pair(SLOW, agree(slow, 2 * recent))
         self._pair(LONG, agree(s[_LONG] >> 8, 2 * slow))
-        t[WANDER] = min(s[_WANDER] >> 8, 2 * abs(slow))
+        t[WANDER] = min(s[_WANDER] >> 8, 2 * abs(slow), 4 * abs(recent))
 
     def _jump(self, e, hold):
         """Distance from the base, which waits while an alarm lasts and follows at once when a jump has halved."""
@@ -183,16 +186,18 @@ class Series:
             s[_SETTLE] -= 1
             s[_BASE] += (e - s[_BASE]) >> 3
         elif hold == FREE:
-            s[_BASE] += (e - s[_BASE]) // self.base_rows
-        if hold != JUMPED:
+            s[_BASE] += (e - s[_BASE]) // self.jump_rows
+        if hold == FREE:
+            if s[_PEAK]:
+                s[_SETTLE] = self.base_rows // 3
             s[_PEAK] = 0
-        elif not s[_SETTLE]:
-            if abs(off) > abs(s[_PEAK]) and (off ^ s[_PEAK]) >= 0:
+        elif hold == JUMPED and not s[_SETTLE]:
+            if abs(off) > abs(s[_PEAK]) and (not s[_PEAK] or (off ^ s[_PEAK]) >= 0):
                 s[_PEAK] = off
             if off * _sign(s[_PEAK]) * self._part() < abs(s[_PEAK]):
                 s[_SETTLE] = self.base_rows // 3
         jump = agree(s[_FAST] - s[_BASE], 2 * (e - s[_BASE]))
-        self._pair(JUMP, _times(jump >> 4, max(s[DEV], s[LEAST])))
+        self._pair(JUMP, min(max(jump >> 4, -_FAR), _FAR))
 
     def _part(self):
         """Of its largest size a deviation must lose all but this part to be over; days bring weather of their own."""

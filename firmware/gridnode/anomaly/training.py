@@ -30,11 +30,10 @@ _STATE = const(13)
 
 
 class Learner:
-    """Gathers what one series teaches; `weather`: margin of what only weather explains."""
+    """Gathers what one series teaches."""
 
-    def __init__(self, series, weather=1):
+    def __init__(self, series):
         self.series = series
-        self.weather = weather
         self.state = array("i", [0] * _STATE)
         self.state[_AT] = -1
         self.peaks = array("h", [0] * (st.TESTS * _SIZE))
@@ -105,12 +104,12 @@ class Learner:
         visits[at] = min(seen + 1, 15)
 
     def limit(self, end, judged):
-        """Take the tests of a row; `end`: with it a part of the training ends. Steps count from the start."""
+        """Take the tests of a row; `end`: with it a part of the training ends. Tests in steps count from the start."""
         self.rows += 1
         if self.rows <= _WARM_ROWS:
             return
         tests, p = self.series.tests, self.peaks
-        for k in range(st.TESTS) if judged else (st.STEP, st.STEP + 1):
+        for k in range(0 if judged else st.JUMP, st.TESTS if judged else st.WANDER):
             a = k * _SIZE
             p[a] = max(p[a], tests[k])
             if end:

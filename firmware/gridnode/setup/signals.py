@@ -14,6 +14,7 @@ AIR = ("t_ambient", "t_air")
 
 _TWO_HOURS_S = const(7200)
 _BASE_S = const(21600)
+_WARMING_S = const(5400)  # the base of what its causes warm
 _LARGEST = const(32767)
 _FAMILY_KEYS = ("", "v", "i", "p", "t", "")
 _BY_LETTER = {"v": scale.VOLTAGE, "i": scale.CURRENT, "p": scale.POWER}
@@ -122,6 +123,9 @@ def parts(names, limits):
     signals = [signal(name, limits) for name in names]
     kinds = [one.kind for one in signals]
     causes = Causes(names, kinds, limits["interval_s"])
+    for one, cause in zip(signals, causes.of):
+        if cause and cause.thermal:
+            one.series.jump_rows = max(8, _WARMING_S // limits["interval_s"])
     # Currents first: they explain the others.
     order = [k for k in range(len(names)) if kinds[k] == scale.CURRENT]
     order += [k for k in range(len(names)) if kinds[k] != scale.CURRENT]
