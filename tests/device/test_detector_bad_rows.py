@@ -65,7 +65,8 @@ def test_zero_rows():
     for names in (PLACE, ["x"], FEEDER):
         judge = Judge(names, LIMITS, True)
         assert judge.detector.command("freeze") == ""
-        assert (judge.detector.state, judge.detector.reason) == ("frozen", "0 rows teach no limits: only the rules judge")
+        assert judge.detector.state == "frozen"
+        assert judge.detector.reason == "0 rows teach no limits: only the rules judge"
         rows = Rows(names)
         for _ in range(300):
             rows.next()

@@ -81,9 +81,9 @@ JUMPED = const(2)
 class Series:
     """One signal.
 
-    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; jump_rows: those in which the base follows; lags: the cause of a deviation acts on after its
-    end (warm joints, moist air). `tests` holds the newest values, `limits` those
-    of training, 0: none yet.
+    long_shift: 2 h are 2**long_shift rows; base_rows: rows of 6 h; jump_rows: those in which the base of a jump
+    follows; lags: the cause of a deviation acts on after its end (warm joints, moist air). `tests` holds the newest
+    values, `limits` those of training, 0: none yet.
     """
 
     def __init__(self, long_shift, base_rows, lags=False):

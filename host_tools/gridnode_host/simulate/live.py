@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gridnode_host.bench.demo import terminable
-from gridnode_host.bench.node import FROZEN_KB
+from gridnode_host.bench.node import CHIP_KB
 from gridnode_host.bench.rig import Rig
 from gridnode_host.bench.rig_node import RigNode
 from gridnode_host.detection import grid_sensor
@@ -51,7 +51,7 @@ def run(out: Output, nodes: int, seed: int, anomalies: bool, duration: float | N
         try:
             with out.step(f"start the bench with {nodes} line sensors and provision them"):
                 rig = Rig.virtual(
-                    nodes, PROFILE, seed=seed, interval_s=grid_sensor.STEP_S, heap_kb=FROZEN_KB
+                    nodes, PROFILE, seed=seed, interval_s=grid_sensor.STEP_S, heap_kb=CHIP_KB
                 )
             with rig:
                 sensors = [
