@@ -32,7 +32,8 @@ _MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 48, 26, 48)
 _FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 96, 40, 400)
 # Weather moves humidity, and a few days do not show how far: three times the margin.
 WEATHER = const(3)
-# Material changes (2 K each) that a temperature may move with the season where no sensor tells that of the air.
+# Material changes that a season may move air, its humidity, and what is as warm where no sensor tells that of the air:
+# 8 K, and the 24 % of humidity that they cost.
 _SEASON = const(4)
 _WARMING = const(21)  # margin of a jump from a base that follows within 90 min: little weather is left in it
 _RARE = const(40)  # margin of the ensemble over the worst of the training, 1/16
@@ -132,9 +133,10 @@ def finish(training, detector):
     for k in range(len(training.learners)):
         signal = training.signals[k]
         learner = training.learners[k]
-        weather = WEATHER if outdoors(detector.names[k], signal.kind) else 1
+        open_air = outdoors(detector.names[k], signal.kind)
         cause = detector.causes.of[k]
-        unseen = _SEASON if cause and cause.thermal and detector.causes.air < 0 else 1
+        weather = WEATHER if open_air else 1
+        unseen = _SEASON if open_air or (cause and cause.thermal and detector.causes.air < 0) else 1
         rated = signal.kind in (scale.CURRENT, scale.POWER) and detector.limits.get("rating_a")
         if freeze(learner, weather, unseen, not rated):
             foul.append(detector.names[k])
