@@ -29,7 +29,7 @@ def profile(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    """A node that reports every minute, with the heap of an image in which the application is frozen."""
+    """A node that reports every minute, with all the heap of an ESP32 on a stock image."""
     with Rig.virtual(profile=profile(), ideal=True, heap_kb=CHIP_KB, interval_s=60) as bench:
         bench.source.set(current=AMPERES, phase_deg=10.0)
         yield bench

@@ -346,6 +346,18 @@ def test_heap_of_a_running_node():
     assert 20_000 < sums[0][".mpy"] < 100_000
 
 
+@pytest.mark.parametrize(("signals", "learning", "frozen"), [(3, 37, 32), (11, 49, 41)])
+def test_a_detector_leaves_room_for_a_node(signals: int, learning: int, frozen: int) -> None:
+    """KB of a 32-bit heap, code included; of a 64-bit one half as much again."""
+    names = memory.PLACE if signals == 3 else memory.FEEDER
+    for kind, vm in probe.machines().items():
+        word = 1.5 if kind.startswith("64") else 1
+        found = memory.taken(vm, names, resources.faults())
+        assert found["state"] == "frozen"
+        assert found["learning"] < learning * 1024 * word, (kind, found)
+        assert found["frozen"] < frozen * 1024 * word, (kind, found)
+
+
 def test_a_leak_shows_up():
     steady = memory.Heap("p", tuple(100_000 + 32 * (k % 3) for k in range(100)), 200_000, frozenset())
     leaking = replace(steady, free=tuple(100_000 - 16 * k for k in range(100)))

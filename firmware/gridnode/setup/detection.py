@@ -12,8 +12,8 @@ from gridnode.setup import rules
 NAMES = const(("scale", "certain", "statistics", "causes", "lessons", "ensemble", "training", "signal", "detector"))
 NAMING = const(("electrical", "fuzzy"))
 # Bytes that it takes of a 32-bit heap; of a 64-bit one half as much again.
-_CODE = const(22500)  # where it is not in flash with the rest of the image
-_NAMING = const(4500)  # the same of what names faults
+_CODE = const(25500)  # with its names, where it is not in flash with the rest of the image
+_CODE_NAMING = const(5000)  # the same of what names faults
 _BASE = const(3500)
 _SIGNAL = const(1500)  # while it learns
 _FAULTS = const(2800)
@@ -59,7 +59,7 @@ def needed(count, faults, forest=False):
     frozen = not getattr(sys.modules["gridnode.app"], "__file__", "/").startswith("/")
     total = _BASE + _SIGNAL * count + (_FAULTS if faults else 0) + (_FOREST if forest else 0)
     if not frozen:
-        total += _CODE + (_NAMING if faults else 0)
+        total += _CODE + (_CODE_NAMING if faults else 0)
     return total + (total >> 1) + _KEPT_64 if sys.maxsize >> 32 else total + _KEPT
 
 
@@ -117,6 +117,7 @@ def rooms():
 
 
 def _make(app, watch, sources):
+    app.shadow.grow(_REPORT + _TOLD * len(sources))  # later no piece of the heap is that large
     load()
     from gridnode import detection
 
@@ -127,7 +128,6 @@ def _make(app, watch, sources):
         plant(detector, app)
     found = detection.Detection(detector, [source for _, source in sources], watch["mode"] == "guarded")
     found.id = last()
-    app.shadow.grow(_REPORT + _TOLD * len(sources))
     problem = stored(detector)
     if problem:
         app.fault("detector", "model", problem, "learn anew")

@@ -2,6 +2,7 @@
 
 from micropython import const
 
+from gridnode import rooms
 from gridnode.anomaly import scale
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.causes import Causes
@@ -120,6 +121,15 @@ def _ratings(limits):
 
 def parts(names, limits):
     """Signals, causes, order of judging, ensemble, and where there is a table of faults what they look at and they."""
+    electrical = rules = None
+    table = limits.get("faults")
+    if table:
+        from gridnode.anomaly.electrical import Electrical
+        from gridnode.anomaly.fuzzy import Rules
+
+        electrical = Electrical(names, limits)
+        rules = Rules(table, electrical)
+        _leave()
     signals = [signal(name, limits) for name in names]
     kinds = [one.kind for one in signals]
     causes = Causes(names, kinds, limits["interval_s"])
@@ -129,12 +139,10 @@ def parts(names, limits):
     # Currents first: they explain the others.
     order = [k for k in range(len(names)) if kinds[k] == scale.CURRENT]
     order += [k for k in range(len(names)) if kinds[k] != scale.CURRENT]
-    electrical = rules = None
-    table = limits.get("faults")
-    if table:
-        from gridnode.anomaly.electrical import Electrical
-        from gridnode.anomaly.fuzzy import Rules
-
-        electrical = Electrical(names, limits)
-        rules = Rules(table, electrical)
+    _leave()
     return signals, causes, bytes(order), Ensemble(len(names)), electrical, rules
+
+
+def _leave():
+    """Unload what the parts are made by: what teaches them needs the place next."""
+    rooms.drop(lambda path: path[0] == "setup" and path[-1] in ("causes", "electrical", "faults"))

@@ -44,8 +44,8 @@ class VirtualRig(Rig):
     `provision` False leaves the nodes as they come from the factory. `ideal` takes parts at
     their design values, else each unit is spread by `seed` as far as `tolerance` says;
     `calibrated` gives each node the calibration that is exact for its unit. `interval_s` is that
-    of the reports. `heap_kb` is the nodes' heap (None: `node.HEAP_KB`, that of a stock image;
-    `node.CHIP_KB`: that of an image in which the application is frozen). `on_event` hears the
+    of the reports. `heap_kb` is the nodes' heap (None: `node.HEAP_KB`, the budget without a
+    detector; `node.CHIP_KB`: all that an ESP32 has, with one). `on_event` hears the
     steps of provisioning: `(thing, event)`.
     """
 

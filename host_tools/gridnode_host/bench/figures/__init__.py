@@ -87,7 +87,7 @@ def _cost(out: Output) -> list[Table]:
 def _memory(out: Output) -> list[Table]:
     with out.step("memory of running nodes") as progress:
         found = memory.observe(_NODES, progress)
-    return [memory.heap(found), memory.rooms(found)]
+    return [memory.heap(found), memory.rooms(found), memory.detector()]
 
 
 def _startup(out: Output, clone: bool = False) -> list[Table]:

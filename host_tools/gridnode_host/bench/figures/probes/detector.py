@@ -1,8 +1,8 @@
 """Heap that a detector takes beside the other rooms of a node: its code, itself while it learns, and frozen.
 
 stdin: {"before": modules that are there before it, "names": its signals, "limits": what it is told of them, "faults":
-rules of faults} as JSON. Answers bytes: "modules" by name (those that stay while it learns), "code" their sum, "most"
-at any row while it learns, "frozen" once it has learnt; "state" is what became of it.
+rules of faults} as JSON. Answers bytes: "modules" by name (those that stay while it learns), "code" their sum,
+"learning" the most behind any row, "frozen" once it has learnt; "state" is what became of it.
 
 The VM's table of names grows in steps of some KB: it is made large enough first. What is needed at the start only
 does not count.
@@ -65,13 +65,6 @@ def parts(faults):
     return ["gridnode.anomaly." + name for name in names] + ["gridnode.detection"]
 
 
-def made(names, limits):
-    """A detector as the node makes it."""
-    from gridnode.anomaly.detector import Detector
-
-    return Detector(names, limits)
-
-
 def rows(detector, values, first, last):
     """Ordinary rows; the values move, so that nothing is stuck. Returns the most that was in use behind one."""
     from gridnode.detection import forget
@@ -97,17 +90,18 @@ def measure(order):
     widen()
     start = used()
     modules = code(parts("faults" in limits))
+    from gridnode.anomaly.detector import Detector
     from gridnode.detection import forget
 
-    detector = made(order["names"], limits)
+    detector = Detector(order["names"], limits)
     forget(detector)
-    answer = {"modules": modules, "code": sum(modules.values()), "made": used() - start}
-    answer["most"] = rows(detector, values, 1, detector.train_rows) - start
-    answer["state while learning"] = detector.state
+    answer = {"modules": modules, "code": sum(modules.values())}
+    answer["learning"] = rows(detector, values, 1, detector.train_rows) - start
+    if not detector.training:
+        raise ValueError("it has ended learning")
     rows(detector, values, detector.train_rows, detector.train_rows + 20)
     answer["frozen"] = used() - start
     answer["state"] = detector.state
-    answer["loaded"] = sorted([name for name in sys.modules if name.startswith("gridnode.anomaly")])
     return answer
 
 
