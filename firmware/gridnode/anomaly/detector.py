@@ -28,6 +28,7 @@ _SLOW_S = const(60)  # rows that far apart tell the end of an alarm at once
 _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _LOST_S = const(7200)
+_WEATHER = const(3)  # shift of a distance in which a season is not strange
 _ODD_ROWS = const(8)  # of another interval until it counts
 
 
@@ -161,7 +162,8 @@ class Detector:
                     self.training.after(k, y)
                 elif self.state != LEARNING:
                     ratio = signal.series.judge()
-                self._zs[k] = signal.series.distance()
+                z = signal.series.distance()
+                self._zs[k] = z >> _WEATHER if signal.series.lags else z
         signal.idle += 1
         self.grades[k] = signal.conclude(ratio, t, self.interval_s >= _SLOW_S)
         if signal.alarm:
