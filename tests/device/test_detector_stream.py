@@ -26,9 +26,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 4049739304
-FEEDER_CRC = 2173682988
-PLAIN_CRC = 803911064
+PLACE_CRC = 3438086457
+FEEDER_CRC = 1828161674
+PLAIN_CRC = 4196189305
 STEPS_CRC = 2884453724
 
 

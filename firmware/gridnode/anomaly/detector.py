@@ -28,7 +28,7 @@ _SLOW_S = const(60)  # rows that far apart tell the end of an alarm at once
 _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _LOST_S = const(7200)
-_WEATHER = const(3)  # shift of a distance in which a season is not strange
+_WEATHER = const(64)  # distance from which on a season, nothing strange, may be its cause
 _ODD_ROWS = const(8)  # of another interval until it counts
 
 
@@ -163,7 +163,7 @@ class Detector:
                 elif self.state != LEARNING:
                     ratio = signal.series.judge()
                 z = signal.series.distance()
-                self._zs[k] = z >> _WEATHER if signal.series.lags else z
+                self._zs[k] = 0 if signal.series.lags and abs(z) > _WEATHER else z
         signal.idle += 1
         self.grades[k] = signal.conclude(ratio, t, self.interval_s >= _SLOW_S)
         if signal.alarm:
