@@ -23,7 +23,6 @@ _BIN_S = const(1800)
 _TRAIN_DAYS = const(4)
 _INTERVAL_S = const(60)
 _MOST = const(32000)  # of an input of the rules of faults
-_HOLDS = const(500)  # degree of a fault
 _SLOW_S = const(60)  # rows that far apart tell the end of an alarm at once
 _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
@@ -193,7 +192,7 @@ class Detector:
         self.rules.judge()
         guilt = self.rules.guilt
         for k in range(len(guilt)):
-            if guilt[k] >= _HOLDS:
+            if guilt[k]:
                 self.grades[k] = max(self.grades[k], 500 + guilt[k] // 2)
                 self.alarms[k] = 1
 
