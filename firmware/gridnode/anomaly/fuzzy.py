@@ -34,7 +34,8 @@ class Rules:
         faults.add(table, electrical, self._code, self._starts, self._columns, self._masks, names, self.priorities)
         self._names = "\n".join(names)  # a text takes a quarter of what the texts do
         self.degrees = array("h", [0] * len(names))  # of the rules, the largest of their columns
-        self.guilt = array("h", [0] * len(electrical.names))  # per signal: largest degree of a fault that holds and blames it, or 0
+        # per signal: largest degree of a fault that holds and blames it, 0 without one
+        self.guilt = array("h", [0] * len(electrical.names))
         self.top = -1  # the rule to tell first, -1 without a fault
         self.blamed = 0  # bits of the signals that it blames
         self.where = 0  # its column: number of the phase, joint or signal, from 0

@@ -4,8 +4,7 @@ stdin: {"before": modules that are there before it, "names": its signals, "limit
 rules of faults} as JSON. Answers bytes: "modules" by name (those that stay while it learns), "code" their sum,
 "learning" the most behind any row, "frozen" once it has learnt; "state" is what became of it.
 
-The VM's table of names grows in steps of some KB: it is made large enough first. What is needed at the start only
-does not count.
+What is needed at the start only does not count.
 """
 # mypy: ignore-errors
 
@@ -13,6 +12,8 @@ import gc
 import json
 import sys
 from array import array
+
+from names import widen
 
 _START = 1800000000 // 86400 * 86400
 _BASES = {"v": 230, "c": 10, "i": 10, "p": 2000, "t": 30, "h": 50}
@@ -33,16 +34,6 @@ def used():
     """Bytes of the heap that are in use."""
     gc.collect()
     return gc.mem_alloc()
-
-
-def widen():
-    """Add names until the table has just grown by far more than a detector needs."""
-    k = step = 0
-    while step < 8000:
-        before = gc.mem_alloc()
-        getattr(sys, "unused_name_" + str(k), None)
-        step = gc.mem_alloc() - before
-        k += 1
 
 
 def code(names):
@@ -87,7 +78,7 @@ def measure(order):
         limits["faults"] = Table(order.pop("faults"))
     for name in order["before"]:
         __import__(name)
-    widen()
+    widen(8000)  # far more than a detector needs
     start = used()
     modules = code(parts("faults" in limits))
     from gridnode.anomaly.detector import Detector

@@ -14,6 +14,8 @@ import gc
 import json
 import sys
 
+from names import widen
+
 _load = builtins.__import__
 _used = {}
 _nested = [0]
@@ -50,24 +52,13 @@ def _count(name):
     _nested[-1] += total
 
 
-def _widen():
-    """Add names until the table has just grown by far more than the application needs."""
-    k = step = 0
-    while step < 16000:
-        before = gc.mem_alloc()
-        getattr(sys, "unused_name_" + str(k), None)
-        step = gc.mem_alloc() - before
-        k += 1
-    gc.collect()
-
-
 _given, _order, _roomy = json.load(sys.stdin)
 _names = set(_order)
 _given.append("asyncio")
 for _name in _given:
     _load(_name)
 if _roomy:
-    _widen()
+    widen(16000)  # far more than the application needs
 builtins.__import__ = _import
 for _name in _order:
     _count(_name)
