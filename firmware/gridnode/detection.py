@@ -61,6 +61,7 @@ class Detection:
         self._rules = [(rule, names.index(name) if name in names else -1) for name, rule in self._ruled.items()]
         self._kinds = [None] * len(sources)  # of each signal's alarm, as told
         self._fault = ""  # as told
+        self._priority = 0  # the most urgent one told of it
         self._told = self._saved = self._said = 0  # Unix s
         self._unsaved = self._failed = False
         self._state = detector.state
@@ -141,6 +142,10 @@ class Detection:
         former = self._fault
         if named:
             self._fault = fault
+            self._priority = detector.priority
+        elif fault == self._fault and detector.priority < self._priority:
+            self._priority = detector.priority
+            named = True
         gone = named and not fault
         if not (turned or over or named):
             return False

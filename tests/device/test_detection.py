@@ -280,6 +280,21 @@ def test_names_of_a_lasting_fault_come_once_a_minute():
     assert event["fault"] == "short_circuit" and not event["raised"] and "over" in event["text"]
 
 
+def test_a_fault_that_becomes_more_urgent_is_told_at_once():
+    b = Bench()
+    b.detector.fault("overload")
+    b.detector.priority = 2
+    [event] = b.row()
+    assert event["priority"] == 2 and b.row() == []
+    b.detector.priority = 1
+    [event] = b.row()
+    assert event["fault"] == "overload" and event["raised"] and event["priority"] == 1
+    b.detector.priority = 2
+    assert b.row() == [], "and once"
+    b.detector.priority = 1
+    assert b.row() == []
+
+
 def test_the_verdict_has_both():
     b = Bench()
     b.row()

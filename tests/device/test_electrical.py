@@ -95,7 +95,7 @@ def test_missing_values():
             here = [e.columns["joint"][0], e.columns["joint"][0] + 1]
         if name[0] in "vip" and name != "i_n":
             base = e.columns["phase"][int(name[1]) - 1]
-            own = {"v": ("v", "v_off"), "i": ("i", "i_peak"), "p": ("p",)}[name[0]]
+            own = {"v": ("v", "v_off"), "i": ("i", "i_peak", "i_excess"), "p": ("p",)}[name[0]]
             here += [base + INPUTS["phase"].index(x) for x in own]
         assert sorted(here) == lost, (name, here, lost)
 
@@ -166,6 +166,7 @@ def test_learning():
     again = Electrical(NAMES, LIMITS)
     for k in range(len(e.learnt)):
         again.learnt[k] = e.learnt[k]
+    e.cool()
     e.row(row)
     again.row(row)
     assert list(again.inputs) == list(e.inputs)
@@ -212,6 +213,24 @@ def test_dew_point():
     assert get(e, "dew_gap") == NONE
     e.row(array("f", [300.0, 80.0, 18.0]))
     assert get(e, "dew_gap") == NONE
+
+
+def test_excess_is_current_over_the_rating_times_minutes():
+    for interval, rows in ((10, 60), (60, 10), (600, 1)):
+        e = device(["current"], dict(LIMITS, interval_s=interval), {"current": 69.3}, rows=rows)  # 1.1 for 10 min
+        assert phase(e, "i_excess") == 1000, (interval, phase(e, "i_excess"))
+        e.row(array("f", [NAN]))
+        assert phase(e, "i_excess") == NONE
+        e.row(array("f", [63.0]))
+        assert phase(e, "i_excess") == 1000, "neither a gap nor the rating itself changes it"
+        e.row(array("f", [31.5]))
+        assert abs(phase(e, "i_excess") - max(0, 1000 - 500 * interval // 60)) <= 1, "half of the rating cools"
+    for _ in range(1000):
+        e.row(array("f", [1e9]))
+    assert phase(e, "i_excess") == 32000
+    e.cool()
+    e.row(array("f", [63.0]))
+    assert phase(e, "i_excess") == 0
 
 
 def test_row_allocates_nothing():
@@ -262,4 +281,4 @@ def test_every_machine_finds_the_same():
     assert total == CHECKSUM, total
 
 
-CHECKSUM = 15576690
+CHECKSUM = 7226386

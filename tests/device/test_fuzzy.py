@@ -125,6 +125,23 @@ def test_overload():
     only(f, "overload", ["i1"], i1=1.5, v=NAN)
 
 
+def test_an_overload_is_the_more_severe_the_longer_it_lasts():
+    for over, minutes in ((0.05, 349), (0.10, 174), (0.15, 116)):  # (i - 1) x time from 17.5 min on
+        f = Feeder()
+        for _ in range(minutes):
+            only(f, "overload", ["i1"], i1=1 + over)
+        assert f.rules.priorities[f.rules.top] == 2, over
+        for _ in range(20):
+            f.judge(i1=1 + over)
+        assert f.rules.priorities[f.rules.top] == 1, over
+        assert f.judge() == [], "what is still hot is no overload"
+        assert f.judge(i1=1.05) == ["overload"] and f.rules.priorities[f.rules.top] == 1, "it has not cooled yet"
+        for _ in range(20):
+            f.judge()
+        f.judge(i1=1.05)
+        assert f.rules.priorities[f.rules.top] == 2
+
+
 def test_sag_and_swell():
     f = Feeder()
     only(f, None, [], v=0.91)

@@ -136,6 +136,8 @@ class Detector:
                 signal.forget(abs(gap) > _LOST_S)
             if abs(gap) > _LOST_S:
                 self.causes.forget()
+                if self.rules:
+                    self.electrical.cool()
         self._odd = min(self._odd + 1, _ODD_ROWS) if 0 < gap * 2 < self.interval_s or gap > 2 * self.interval_s else 0
         self.now = t
         return self._odd < _ODD_ROWS

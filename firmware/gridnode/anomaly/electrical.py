@@ -26,6 +26,7 @@ _OTHERS = const(4)  # voltage, current
 _USUAL = const(6)  # usual, idle
 _PEAK = const(8)
 _EXPORT = const(9)
+_EXCESS = const(10)
 
 # `learnt`: rows, mean of the neutral, then of each phase mean, share of idle and of exporting rows, and peak
 _PHASES = const(2)
@@ -71,6 +72,8 @@ class Electrical:
         self.slots = self.columns["signal"]
         self._phases = self.columns["phase"]
         self._export = 1000 if limits.get("export") else 0
+        self._interval_s = limits.get("interval_s") or 60
+        self._excess = array("i", [0] * len(self._phases))  # in rows
         self.learnt = array("i", [0] * (_PHASES + _EACH * len(self._phases)))
 
     def row(self, values, learn=False):
@@ -90,6 +93,7 @@ class Electrical:
             if learn:
                 self._learn(at, _PHASES + _EACH * k)
             self._recall(at, _PHASES + _EACH * k)
+            self._heat(at, k)
         for k in range(len(phases)):
             for j in range(2):
                 most = NONE
@@ -156,6 +160,19 @@ class Electrical:
         peak = learnt[k + 3]
         x[at + _PEAK] = min(current * 1000 // peak, _MOST) if known and peak and current != NONE else NONE
         x[at + _EXPORT] = max(self._export, self._level(k + 2))
+
+    def _heat(self, at, k):
+        x = self.inputs
+        x[at + _EXCESS] = NONE
+        if x[at + 1] != NONE:
+            most = _MOST * 60 // self._interval_s
+            self._excess[k] = max(0, min(self._excess[k] + x[at + 1] - 1000, most))
+            x[at + _EXCESS] = self._excess[k] * self._interval_s // 60
+
+    def cool(self):
+        """Forget what currents have heated: nobody has seen them for hours."""
+        for k in range(len(self._excess)):
+            self._excess[k] = 0
 
     def _all(self, j):
         """Least, most and unbalance of all phases' voltages (0) or currents (1)."""
