@@ -34,7 +34,7 @@ PHASE = {
 }
 _COUNTS = const(("reactive_energy_import_varh", "reactive_energy_export_varh", "apparent_energy_vah"))
 _AUX = const(("aux1", "aux2", "aux3", "aux4"))
-ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity") + _COUNTS + _AUX
+ONCE = ("frequency", "neutral_current", "power_demand", "temperature", "humidity", "cover") + _COUNTS + _AUX
 
 DERIVED = ("apparent_power", "power_factor")
 _RMS = const(("voltage", "current", "voltage_ll", "neutral_current"))

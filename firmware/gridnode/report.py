@@ -14,6 +14,7 @@ _DECIMALS = {  # of what has not one
     "frequency": 3,
     "thd_voltage": 2,
     "thd_current": 2,
+    "cover": 3,
     "aux1": 4,
     "aux2": 4,
     "aux3": 4,

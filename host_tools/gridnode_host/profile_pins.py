@@ -43,6 +43,7 @@ _WIRES: dict[str, tuple[str, ...]] = {
     "uart": ("tx", "rx", "de"),
     "onewire": ("pin",),
 }
+_CONTACT = "contact.pin"
 _INPUTS = ("adc", "miso", "rx")
 _OWN = {"spi": ("cs",), "i2c": ("address",), "uart": (), "onewire": ("rom",)}  # of one device
 _DEFAULTS: dict[str, dict[str, Any]] = {"spi": {"baud": 500_000}, "i2c": {"freq": 100_000}}
@@ -85,6 +86,8 @@ def _wires(meter: Mapping[str, Any]) -> Iterator[_Wire]:
             if name in meter.get(kind, {}):
                 bus = None if name == "cs" else (f"{kind}.{name}", _place(kind, meter))
                 yield _Wire(meter["id"], f"{kind}.{name}", meter[kind][name], bus)
+    if "contact" in meter:
+        yield _Wire(meter["id"], _CONTACT, meter["contact"]["pin"], None)
 
 
 def _place(kind: str, meter: Mapping[str, Any]) -> int:
@@ -123,6 +126,8 @@ def _abilities(profile: Mapping[str, Any], wires: list[_Wire]) -> Iterator[str]:
             yield f"{where}, which belongs to the flash: take another pin"
         elif wire.pin not in chip.pins:
             yield f"{where}, which the chip does not have: take another pin"
+        elif wire.pin in chip.inputs_only and wire.role == _CONTACT:
+            yield f"{where}, an input only: pins {_list(chip.inputs_only)} have no pull-up"
         elif wire.pin in chip.inputs_only and not wire.is_input:
             yield f"{where}, an input only: pins {_list(chip.inputs_only)} cannot send"
         elif wire.pin in chip.strapping:

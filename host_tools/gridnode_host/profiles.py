@@ -34,6 +34,7 @@ ONCE = (
     "power_demand",
     "temperature",
     "humidity",
+    "cover",
     "reactive_energy_import_varh",
     "reactive_energy_export_varh",
     "apparent_energy_vah",
@@ -55,6 +56,7 @@ _MEASURED: dict[str, tuple[str, ...]] = {
     "sht3x": ("temperature", "humidity"),
     "ds18b20": ("temperature",),
     "mcu": ("temperature",),
+    "contact": ("cover",),
 }
 _NOT_REPORTED = ("energy_import", "energy_export")  # of a map: they are counted
 _DERIVED = {"apparent_power": ("voltage", "current"), "power_factor": ("power", "voltage", "current")}

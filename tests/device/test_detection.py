@@ -237,6 +237,8 @@ def test_signals_have_the_names_of_the_contract():
     names = [name for name, _ in making.signals([three], "main")]
     assert names == ["v1", "i1", "p1", "v2", "i2", "p2", "v3", "i3", "p3", "i_n"], names
     assert [name for name, _ in making.signals([way(Meter(names=("current",)))], "main")] == ["current"]
+    door = way(Meter("cabinet", names=("cover",)))
+    assert making.signals([main, air, door], "main")[-1] == ("cover", (door, 0, "cover"))
     assert making.signals([air], "main")[0][0] == "temperature", "the primary meter is not there"
     assert making.signals([], "main") == []
 

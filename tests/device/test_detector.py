@@ -2,6 +2,7 @@
 
 import json
 import struct
+from array import array
 
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.detector import Detector
@@ -241,6 +242,21 @@ def test_the_text_of_a_fault_tells_of_what_it_blames():
     assert FEEDER[detector.worst] == "p3" and detector.diagnosis == "overload", detector.text
     assert FEEDER[detector.first()] == "i1"
     assert detector.text == "Overload: L1 current 121 A on a 100 A feeder", detector.text
+
+
+def test_an_open_cover_is_told_while_it_is_open():
+    nominal = {"cover": [-0.5, 0.5]}  # as a profile's limit makes it
+    for table, first in ((faults(), "Tamper: "), (None, "")):
+        detector = Detector(["voltage", "cover"], dict(LIMITS, interval_s=10, nominal=nominal, faults=table))
+        told = []
+        for k in range(50):
+            cover = 0 if k < 40 or k > 45 else 1
+            detector.row(array("f", [230 + k % 3, 0.125 if k == 43 and table else cover]), 1700000000 + 10 * k)
+            told.append(detector.text)
+        assert set(told[:40] + told[46:]) == {""}, told
+        assert told[40] == first + "Cover is open" and told[42] == told[40] + " for 20 s", told
+        assert told[45] == first + "Cover is open for " + ("10" if table else "50") + " s", told
+        assert table is None or told[43] == "Tamper: Cover was open", told
 
 
 # ------------------------------------------------------------------ commands

@@ -9,11 +9,13 @@ from gridnode.anomaly.electrical import NONE, Electrical
 from gridnode.setup.electrical import INPUTS
 
 NAN = float("nan")
-NAMES = ["v1", "v2", "v3", "i1", "i2", "i3", "i_n", "p1", "p2", "p3", "t_joint", "t_ambient", "humidity"]
+NAMES = ["v1", "v2", "v3", "i1", "i2", "i3", "i_n", "p1", "p2", "p3"]
+NAMES += ["t_joint", "t_ambient", "humidity", "cover"]
 LIMITS = {"rating_a": 63.0, "v_nominal": 230}
 SOUND = {
     "v1": 230.0, "v2": 232.3, "v3": 227.7, "i1": 6.3, "i2": 12.6, "i3": 18.9, "i_n": 9.45,
     "p1": 1449.0, "p2": 2898.0, "p3": -1449.0, "t_joint": 35.5, "t_ambient": 20.0, "humidity": 55.5,
+    "cover": 0.25,
 }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def test_units():
     assert [get(e, name) for name in ("v_least", "v_most", "v_unbalance")] == [990, 1010, 10]
     assert [get(e, name) for name in ("i_least", "i_most", "i_unbalance")] == [100, 300, 500]
     assert get(e, "temperature", "joint") == 355 and get(e, "rise", "joint") == 155
-    assert get(e, "humidity") == 555
+    assert get(e, "humidity") == 555 and get(e, "cover") == 250
 
 
 def test_values_are_right_to_a_thousandth():
@@ -77,6 +79,7 @@ OF_ALL = {
     "v": ("v_least", "v_most", "v_unbalance"),
     "i": ("i_least", "i_most", "i_unbalance"),
     "h": ("humidity", "dew_gap"),
+    "c": ("cover",),
 }
 
 
@@ -281,4 +284,4 @@ def test_every_machine_finds_the_same():
     assert total == CHECKSUM, total
 
 
-CHECKSUM = 7226386
+CHECKSUM = 6299963

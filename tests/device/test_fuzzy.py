@@ -14,7 +14,8 @@ FIXTURES = ("faults",)
 HEAP_KW = 192
 
 NAN = float("nan")
-NAMES = ["v1", "v2", "v3", "i1", "i2", "i3", "i_n", "p1", "p2", "p3", "t_joint", "t_ambient", "humidity"]
+NAMES = ["v1", "v2", "v3", "i1", "i2", "i3", "i_n", "p1", "p2", "p3"]
+NAMES += ["t_joint", "t_ambient", "humidity", "cover"]
 LIMITS = {"rating_a": 100.0, "v_nominal": 230}
 
 
@@ -38,9 +39,13 @@ class Feeder:
         sound = {"t": 35.0, "h": 50.0}.get(name[0])
         if name in ("t_ambient", "i_n"):
             return 20.0
+        if name == "cover":
+            return 0.0
         return self._unit(name) * {"v": 1.0, "i": 0.3, "c": 0.3, "p": 0.28}[name[0]] if sound is None else sound
 
     def _unit(self, name):
+        if name == "cover":
+            return 1.0
         return {"v": 230.0, "i": 100.0, "c": 100.0, "p": 23000.0}.get(name[0], 1.0)
 
     def judge(self, slots=None, **changed):
@@ -220,6 +225,17 @@ def test_condensation():
     only(f, "condensation", ["humidity"], humidity=90.0, t_joint=19.0)
     only(f, "condensation", ["humidity"], humidity=93.0, t_joint=NAN, t_ambient=NAN)
     only(f, None, [], humidity=91.0, t_joint=NAN, t_ambient=NAN)
+
+
+def test_tamper():
+    f = Feeder()
+    only(f, "tamper", ["cover"], cover=1.0)
+    assert f.rules.priorities[f.rules.top] == 2
+    only(f, "tamper", ["cover"], cover=0.1)
+    only(f, "tamper", ["cover"], cover=1 / 60)
+    only(f, None, [], cover=0.005)
+    only(f, None, [], cover=NAN)
+    assert f.judge(v=0.0, i=0.3, p=0.0, cover=1.0) == ["neutral_removed", "tamper"], "each by itself"
 
 
 def test_sensors():

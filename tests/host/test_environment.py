@@ -23,6 +23,16 @@ def test_volts() -> None:
     assert [surroundings.volts(k, "board") for k in range(4)] == [3.0, 0.0, 0.5, 0.0]
 
 
+def test_covers() -> None:
+    surroundings = Environment()
+    assert not surroundings.cover_open("cabinet")
+    surroundings.set(cover_open=True, at="cabinet")
+    assert surroundings.cover_open("cabinet") and not surroundings.cover_open("door")
+    surroundings.set(cover_open=True)
+    surroundings.set(cover_open=False, at="cabinet")
+    assert surroundings.cover_open("door") and not surroundings.cover_open("cabinet")
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": -300.0}, {"temperature": float("nan")}, {"humidity": 101.0}])
 def test_what_no_place_can_have_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):

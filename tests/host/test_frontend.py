@@ -8,9 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gridnode_host import resources
+from gridnode_host.bench.bus import Op
 from gridnode_host.bench.chips.esp32_adc import Esp32Adc
+from gridnode_host.bench.environment import Environment
 from gridnode_host.bench.frontend import wire
 from gridnode_host.bench.mains import Circuit
+from gridnode_host.bench.peripherals import Pins
 from gridnode_host.bench.sensors import Saturation, Sensor
 from gridnode_host.bench.wiring import Wiring
 from host.perfect import measure
@@ -236,6 +239,19 @@ def test_three_phase_chip_is_attached_and_reads_with_design_gains():
         volts = int.from_bytes(chip.transfer(bytes([0x80, 0xD9 + k, 0, 0]))[2:], "big") / 100
         chip.cs(1)
         assert volts == pytest.approx(230, rel=1e-3)
+
+
+def test_an_open_cover_leaves_its_pin_to_the_pull_up():
+    surroundings, wiring = Environment(), Wiring()
+    wire(resources.profile("mv-sensor-24kv"), Circuit(clock=now()), wiring, surroundings)
+    read = Pins(wiring).handlers()[Op.PIN_READ]
+
+    def levels() -> list[object]:
+        return [read(26, pulled_up, 0, b"") for pulled_up in (1, 0)]
+
+    assert levels() == [0, 0]
+    surroundings.set(cover_open=True, at="cabinet")
+    assert levels() == [1, 0]
 
 
 def test_refuses_what_it_has_no_model_of():

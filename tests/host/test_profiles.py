@@ -117,9 +117,9 @@ def calibration(profile: Profile) -> dict[str, Any]:
     return found
 
 
-def more(profile: Profile, **changes: Any) -> None:
-    """Add a copy of the last meter with other values; `uart={"baud": 1}` changes one key."""
-    new = copy.deepcopy(profile["meters"][-1])
+def more(profile: Profile, k: int = -1, **changes: Any) -> None:
+    """Add a copy of a meter, the last one, with other values; `uart={"baud": 1}` changes one key."""
+    new = copy.deepcopy(profile["meters"][k])
     for key, value in changes.items():
         new[key] = {**new.get(key, {}), **value} if isinstance(value, dict) else value
     profile["meters"].append(new)
@@ -321,8 +321,28 @@ SLIPS: list[tuple[str, Change, str]] = [
     ),
     (
         "mv-sensor-24kv",
-        lambda p: more(p, id="twin"),
+        lambda p: more(p, 2, id="twin"),
         "meters terminal and twin share the 1-Wire pin 27: give both a rom of its own",
+    ),
+    (
+        "mv-sensor-24kv",
+        lambda p: meter(p, 3)["contact"].update(pin=35),
+        "meter cabinet: contact.pin is pin 35, an input only: pins 34, 35, 36, 37, 38, 39 have no pull-up",
+    ),
+    (
+        "mv-sensor-24kv",
+        lambda p: meter(p, 3)["contact"].update(pin=0),
+        "meter cabinet: contact.pin is pin 0, which starts the boot loader",
+    ),
+    (
+        "mv-sensor-24kv",
+        lambda p: meter(p, 3)["contact"].update(pin=27),
+        "meters terminal and cabinet: pin 27 is both onewire.pin and contact.pin: take another pin for one",
+    ),
+    (
+        "mv-sensor-24kv",
+        lambda p: more(p, id="twin", flat=False),
+        "meters cabinet and twin: pin 26 is both contact.pin and contact.pin",
     ),
     (
         "panel-rs485",
@@ -406,6 +426,7 @@ FINE: list[tuple[str, Change]] = [
     ("feeder-200a", lambda p: p["limits"].update(i2={"high": 150}, pf={"low": 0.8})),
     ("home-60a-ct", lambda p: p["meters"].append({"id": "x", "driver": "anew"})),
     ("home-60a-ct", lambda p: p["board"].update(mcu="esp32s3")),
+    ("mv-sensor-24kv", lambda p: more(p, id="door", flat=False, contact={"pin": 32})),
     ("home-60a-ct", lambda p: p.pop("calibration")),
     (
         "home-60a-ct",
@@ -415,7 +436,7 @@ FINE: list[tuple[str, Change]] = [
         "mv-sensor-24kv",
         lambda p: (
             meter(p, 2)["onewire"].update(rom="28ff641e0f1603aa"),
-            more(p, id="twin", onewire={"rom": "28ff641e0f1604bb"}),
+            more(p, 2, id="twin", onewire={"rom": "28ff641e0f1604bb"}),
         ),
     ),
 ]
@@ -442,6 +463,7 @@ NEEDS: list[tuple[str, Change, str]] = [
     ("sdm630", lambda p: meter(p)["modbus"].update(address=248), "248 is greater than"),
     ("mv-sensor-24kv", lambda p: meter(p, 1)["i2c"].update(address=70), "70 is not one of [68, 69]"),
     ("mv-sensor-24kv", lambda p: meter(p, 2).pop("onewire"), "'onewire' is a required property"),
+    ("mv-sensor-24kv", lambda p: meter(p, 3).pop("contact"), "'contact' is a required property"),
     (
         "pump-ads1115",
         lambda p: (meter(p).pop("current"), meter(p).pop("inputs")),

@@ -164,6 +164,19 @@ def test_what_the_detector_says_comes_back() -> None:
     assert scores.priority is not None and np.isnan(scores.priority[249])
 
 
+def test_an_open_cover_is_named_as_long_as_it_is_open() -> None:
+    given = place_of()
+    cover = np.zeros(300)
+    cover[250:260] = 1.0
+    cover[270] = 0.1
+    given.values["cover"] = cover
+    told = replay.judge(given, train=given.train)
+    assert np.flatnonzero(told.diagnosis == "tamper").tolist() == [*range(250, 260), 270]
+    assert (told.priority[told.diagnosis == "tamper"] == 2).all()
+    assert told.sentences == {250: "Tamper: Cover is open", 270: "Tamper: Cover was open"}
+    assert not told.alarms[:, :2].any()
+
+
 @VMS
 def test_every_vm_says_the_same(micropython: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = place_of(voltage={250: 300, 251: 238}, current={240: 30, 280: np.nan, 281: np.nan})

@@ -41,7 +41,7 @@ def test_every_profile_is_wired(name: str) -> None:
     profile = resources.profile(name)
     circuit = frontend.circuit(profile)
     built = frontend.wire(profile, circuit, Wiring(), seed=3)
-    with_models = {spec["id"] for spec in profile["meters"] if spec["driver"] != "mcu"}
+    with_models = {spec["id"] for spec in profile["meters"] if spec["driver"] not in ("mcu", "contact")}
     assert set(built.chips) == with_models
     truth = circuit.truth()
     assert truth["voltage"] == pytest.approx(profile["nominal"]["voltage"])

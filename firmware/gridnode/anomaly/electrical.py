@@ -19,6 +19,7 @@ _MOST = const(32000)  # of any input
 _NEUTRAL = const(6)
 _HUMIDITY = const(7)
 _DEW_GAP = const(8)
+_COVER = const(9)
 
 # places in the column of a phase: voltage, current, power, then
 _V_OFF = const(3)
@@ -66,8 +67,8 @@ class Electrical:
         self._row = array("f", [0] * len(names))
         self._bytes = uctypes.bytearray_at(uctypes.addressof(self._row), 4 * len(names))
         self._scale = electrical.scales(names, limits)  # factor and exponent of each signal
-        # which signal is it: voltage, current, power of each phase, then i_n, humidity and the air; -1 without
-        self.ways, self._neutral, self._humidity, self._air, self.joints = electrical.ways(names)
+        # which signal is it: voltage, current, power of each phase, then i_n, humidity, cover and the air; -1 without
+        self.ways, self._neutral, self._humidity, self._cover, self._air, self.joints = electrical.ways(names)
         self.columns, self.inputs = electrical.columns(names, self.ways, self.joints)
         self.slots = self.columns["signal"]
         self._phases = self.columns["phase"]
@@ -209,6 +210,7 @@ class Electrical:
                 elif self._air < 0:
                     air = one  # the only thermometer
                 coldest = one if coldest == NONE else min(coldest, one)
+        x[_COVER] = self._units(self._cover)
         x[_HUMIDITY] = moist = self._units(self._humidity)
         x[_DEW_GAP] = NONE
         if moist != NONE and -500 < air < 1500:

@@ -67,6 +67,8 @@ class Range:
 
     def text(self):
         """One plain sentence."""
+        if self.name == "cover":
+            return "cover is open" if self.value else "cover is closed"
         unit = _UNITS.get(self.name, "")
         if not self.alarm:
             return "%s %s %s is within its range again" % (self.signal, plain(self.value), unit)

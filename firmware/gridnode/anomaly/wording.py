@@ -52,6 +52,8 @@ def _seen(detector, k):
     kind = detector.kind_of(k) if detector.signals[k].alarm else ""
     if kind == "missing":
         return _TELL[kind]
+    if known and detector.names[k] == "cover":
+        return "is open" if x == 1 else "was open"
     rating = detector.limits.get("rating_a")
     above = measured == scale.CURRENT and rating and x > rating
     if kind in _TELL and not (above and kind in _SHIFTS):

@@ -76,7 +76,7 @@ def signals(pipelines, main):
                     found.append((short + str(k) if k else name, (pipeline, k, name)))
         if "neutral_current" in meter.names:
             found.append(("i_n", (pipeline, 0, "neutral_current")))
-    for name in ("temperature", "humidity"):
+    for name in ("temperature", "humidity", "cover"):
         for pipeline in pipelines:
             if name in (pipeline.flat or ()):
                 found.append((name, (pipeline, 0, name)))

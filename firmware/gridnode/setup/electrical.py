@@ -19,6 +19,7 @@ DEVICE = (
     "i_n_share",  # of what is usual
     "humidity",
     "dew_gap",  # coldest temperature over the dew point
+    "cover",  # share of the row that it was open
 )
 PHASE = (
     "v",
@@ -44,7 +45,7 @@ _SHORT = {"voltage": "v", "current": "i", "power": "p"}
 
 
 def ways(names):
-    """Which signal is voltage, current and power of each phase, i_n, humidity and air (-1 without), and the joints."""
+    """Numbers of signals: voltage, current, power of each phase, i_n, humidity, cover, air (-1 without); the joints."""
     place = {_SHORT.get(name, name): k for k, name in enumerate(names)}
     found = array("b")
     for line in [c for c in "123" if "i" + c in place or "v" + c in place] or [""]:
@@ -60,7 +61,7 @@ def ways(names):
             air = place["temperature"]
         else:
             heat.append(place["temperature"])
-    return found, place.get("i_n", -1), place.get("humidity", -1), air, array("b", heat)
+    return found, place.get("i_n", -1), place.get("humidity", -1), place.get("cover", -1), air, array("b", heat)
 
 
 def columns(names, ways, joints):
@@ -100,7 +101,7 @@ def scales(names, limits):
     for name in names:
         short = _SHORT.get(name, name)
         kind = "vip".find(short[0]) if len(short) == 1 or short[1:] in ("1", "2", "3", "_n") else -1
-        units = 10 if kind < 0 else 1000
+        units = 10 if kind < 0 and name != "cover" else 1000
         value = full[kind]
         right = 159
         if not 0 < value < 1e9:

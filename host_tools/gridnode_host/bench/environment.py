@@ -1,4 +1,4 @@
-"""What surrounds a node: air, places that have a temperature, volts at slow inputs."""
+"""What surrounds a node: air, places that have a temperature, volts at slow inputs, covers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Environment:
         self._temperature: dict[str | None, float] = {None: temperature}
         self._humidity: dict[str | None, float] = {None: humidity}
         self._volts: dict[tuple[str | None, int], float] = {}
+        self._open: dict[str | None, bool] = {None: False}
 
     def set(
         self,
@@ -26,12 +27,14 @@ class Environment:
         temperature: float | None = None,
         humidity: float | None = None,
         volts: Mapping[int, float] | None = None,
+        cover_open: bool | None = None,
         at: str | None = None,
     ) -> None:
-        """Change what is given: degC, % of relative humidity, volts by input of a converter.
+        """Change what is given: degC, % of relative humidity, volts by input of a converter, whether
+        the cover is open.
 
-        `at` names a place; None is the air, and every converter. Raises ValueError for what no
-        place can have.
+        `at` names a place; None is the air, every converter and every cover. Raises ValueError
+        for what no place can have.
         """
         if temperature is not None and not -273.15 <= temperature <= 1000:
             raise ValueError(f"temperature must be -273.15 to 1000, not {temperature}")
@@ -44,6 +47,8 @@ class Environment:
                 self._humidity[at] = float(humidity)
             for channel, level in (volts or {}).items():
                 self._volts[at, channel] = float(level)
+            if cover_open is not None:
+                self._open[at] = cover_open
 
     def temperature(self, at: str | None = None) -> float:
         """Temperature at a place, degC."""
@@ -59,3 +64,8 @@ class Environment:
         """Volts at an input of the converter at a place; 0 where none were set."""
         with self._lock:
             return self._volts.get((at, channel), self._volts.get((None, channel), 0.0))
+
+    def cover_open(self, at: str | None = None) -> bool:
+        """Whether the cover at a place is open; they are closed at first."""
+        with self._lock:
+            return self._open.get(at, self._open[None])

@@ -30,6 +30,15 @@ def _wire_mcu(_spec: Spec, _site: Site) -> Wired:
     return None, None
 
 
+def _wire_contact(spec: Spec, site: Site) -> Wired:
+    """A contact to ground at its place; one that is open, or has its wire cut, leaves the pin alone."""
+    place = spec["id"]
+    site.wiring.attach_pin(
+        spec["contact"]["pin"], read=lambda: None if site.environment.cover_open(place) else 0
+    )
+    return None, None
+
+
 WIRE: Mapping[str, Callable[[Spec, Site], Wired]] = {
     "ct": ct_input.wire,
     "atm90e32": atm90e32.wire,
@@ -41,6 +50,7 @@ WIRE: Mapping[str, Callable[[Spec, Site], Wired]] = {
     "sht3x": sht3x.wire,
     "ds18b20": ds18b20.wire,
     "mcu": _wire_mcu,
+    "contact": _wire_contact,
     "ads1115": ads1115.wire,
 }
 """The wiring function of each driver that a profile can name."""

@@ -105,7 +105,8 @@ class Pins:
     def _read(self, pin: int, pulled_up: int, _c: int, _data: bytes) -> Answer:
         read = self._wiring.pin_read.get(pin)
         if read:
-            return int(bool(read()))
+            level = read()
+            return pulled_up if level is None else int(bool(level))
         return self.levels.get(pin, pulled_up)
 
 

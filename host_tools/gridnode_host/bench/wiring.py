@@ -106,7 +106,7 @@ class Wiring:
         self.bus_pins: dict[tuple[str, int], tuple[int, int]] = {}
         """Pins that the wires of ("i2c", id) or ("uart", id) are soldered to, where that counts:
         a node that uses other pins reaches nobody. (scl, sda) or (tx, rx)."""
-        self.pin_read: dict[int, Callable[[], int]] = {}
+        self.pin_read: dict[int, Callable[[], int | None]] = {}
         self.pin_write: dict[int, list[Callable[[int], None]]] = {}
 
     def attach_spi(self, bus: int, cs_pin: int, device: SpiDevice) -> None:
@@ -146,9 +146,9 @@ class Wiring:
         pin: int,
         *,
         on_write: Callable[[int], None] | None = None,
-        read: Callable[[], int] | None = None,
+        read: Callable[[], int | None] | None = None,
     ) -> None:
-        """Watch what the node writes to a pin, or give the level that it reads."""
+        """Watch what the node writes to a pin, or give the level that it reads; None: nobody drives it."""
         if on_write:
             self.pin_write.setdefault(pin, []).append(on_write)
         if read:
