@@ -410,6 +410,12 @@ def bench(
     short: Annotated[
         bool, typer.Option("--short", help="Detection: fewer streams and smaller forests.")
     ] = False,
+    detectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--detector", help="Detection: judge with this one only; may be repeated. node: our own."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure accuracy, events, calibration, detection, speed and memory on the virtual bench.
@@ -419,4 +425,4 @@ def bench(
     with verb(as_json) as out:
         work = bench_room("figures")
         chosen = [subject.value for subject in subjects or ()]
-        raise typer.Exit(work.run(out, chosen, clone=clone, nab=nab, short=short))
+        raise typer.Exit(work.run(out, chosen, clone=clone, nab=nab, short=short, detectors=detectors))

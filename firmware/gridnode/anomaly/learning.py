@@ -29,12 +29,13 @@ _NEVER = const(1000)  # %
 
 # By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of a step in steps.
 _MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 48, 26, 48)
-_FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 96, 40, 400)
+_FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 96, 16, 400)
 # Weather moves humidity, and a few days do not show how far: three times the margin.
 WEATHER = const(3)
 # Material changes that a season may move air, its humidity, and what is as warm where no sensor tells that of the air:
 # 8 K, and the 24 % of humidity that they cost.
 _SEASON = const(4)
+_FREE = const(28)  # 1/16: so much wider are least limits of what consumers may do: large loads, many changes
 _WARMING = const(21)  # margin of a jump from a base that follows within 90 min: little weather is left in it
 _RARE = const(40)  # margin of the ensemble over the worst of the training, 1/16
 _LEAST = const(112)  # its limit: 1/16 of a power of two, mean over the projections
@@ -181,9 +182,6 @@ def choose(learner, profiled):
         return
     good = profiled and n[_PROFILE_ERROR] * 100 < n[_LEVEL_ERROR] * 85
     s[st.FORM] = st.PROFILE if good else st.LEVEL
-    if good:  # what was a jump from a level may be none from the profile
-        for k in range(st.JUMP * _SIZE, st.STEP * _SIZE):
-            learner.peaks[k] = 0
     s[st.DEV] = max((n[_PROFILE_ERROR] if good else n[_LEVEL_ERROR]) * 16 // n[_COMPARED], 1)
 
 
@@ -200,6 +198,8 @@ def freeze(learner, weather=1, unseen=1, wary=True):
         a = k * _SIZE
         first, second, third = max(p[a], p[a + 1]), p[a + 2], p[a + 3]
         floor = _FLOOR[k]
+        if not wary and (k < st.LONG or k == st.BUSY):
+            floor = floor * _FREE >> 4
         if k < st.JUMP or k == st.WANDER:
             floor = max(floor, least * unseen)
         elif k < st.WANDER:

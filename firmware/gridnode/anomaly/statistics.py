@@ -6,7 +6,8 @@ training has set:
 
 * season: |z| of a row; slow: its mean over some 8 rows; long: over some 2 h; wander: mean of |z| over 2 h
 * jump: distance from the last hours' base, so that weather does not count
-* step: change away from the last rows, in steps as jump; busy, quiet: mean of |d| over 16 rows
+* step: change away from the last rows, in steps as jump; quiet: mean of |d| over 16 rows; busy: the same of what d
+  takes back of the change before, so that what goes one way is no noise
 
 A mean counts only as far as newer rows agree with it, and a deviation that has halved counts as over, so that an alarm
 ends with its cause. Numbers are integers of at most 31 bits: every machine finds the same grades.
@@ -49,7 +50,7 @@ _Z2 = const(10)
 _SLOW = const(11)  # means of z, 1/256
 _LONG = const(12)
 _WANDER = const(13)
-_BUSY = const(14)  # means of |d|, 1/256
+_BUSY = const(14)  # means of what d takes back, 1/256
 _BUSY_NOW = const(15)
 _FAST = const(16)  # distance now, and over hours, 1/16
 _BASE = const(17)
@@ -63,10 +64,11 @@ _HALF = const(24)  # half of that step, 0: none
 _E1 = const(25)  # newest distance, 1/16
 _ACCEPTED = const(26)  # part of SHIFT that was accepted by command
 _LASTS = const(27)  # rows of this alarm
-STATE = const(28)
+_MOVES = const(28)  # mean of |d|, 1/256
+STATE = const(29)
 
 _CLIP = const(512)  # of z in a mean
-_BUSY_CLIP = const(96)  # of |d| in a mean: 6 times the usual
+_BUSY_CLIP = const(96)  # of changes in a mean: 6 times the usual
 _FAR = const(16000)
 _LATCH = const(384)  # ratio from which a step is held until it returns
 _HELD = const(300)  # ratio of a held step
@@ -224,11 +226,14 @@ class Series:
             if not back:
                 step = agree(y - y1, y - median(y1, s[_Y2], s[_Y3]))
                 step = min(max(step, -_FAR), _FAR)
-            d = min(abs(y - y1) * ONE // usual, _BUSY_CLIP) << 8
+            undone = agree(y - y1, s[_Y2] - y1)
+            d = min(abs(undone) * ONE // usual, _BUSY_CLIP) << 8
             s[_BUSY] += (d - s[_BUSY]) >> 4
             s[_BUSY_NOW] += (d - s[_BUSY_NOW]) >> 2
-            t[BUSY] = min(s[_BUSY], 2 * s[_BUSY_NOW]) >> 8
-            t[QUIET] = min((64 << 12) // max(s[_BUSY], 64), 4096)
+            t[BUSY] = min(s[_BUSY], s[_BUSY_NOW]) >> 8
+            d = min(abs(y - y1) * ONE // usual, _BUSY_CLIP) << 8
+            s[_MOVES] += (d - s[_MOVES]) >> 4
+            t[QUIET] = min((64 << 12) // max(s[_MOVES], 64), 4096)
             s[_Y3] = s[_Y2]
             s[_Y2] = y1
         else:

@@ -43,11 +43,12 @@ def run(
     clone: bool = False,
     nab: Path | None = None,
     short: bool = False,
+    detectors: Sequence[str] | None = None,
 ) -> int:
     """Measure the subjects (none: the short ones), return INTERNAL if a limit is missed.
 
     `clone` adds the start from a clean clone, `nab` a folder of Numenta files to the detection,
-    which is `short` on request.
+    which is `short` on request, and has all detectors or those that are named.
     """
     began = time.monotonic()
     with out.step("compile the firmware"):
@@ -56,7 +57,7 @@ def run(
     tables: list[Table] = []
     chosen = SUBJECTS | {
         "startup": lambda out: _startup(out, clone),
-        "detection": lambda out: detection.tables(out, nab, short=short),
+        "detection": lambda out: detection.tables(out, nab, short=short, detectors=detectors),
     }
     for subject in subjects or SHORT:
         tables += chosen[subject](out)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gridnode_host import replay
 from gridnode_host.bench.figures import detection_plots, detection_runs, detection_tables
-from gridnode_host.bench.figures.detection_runs import Results
+from gridnode_host.bench.figures.detection_runs import DETECTORS, Results
 from gridnode_host.bench.figures.tables import Table, folder
 from gridnode_host.files import write_atomic
 from gridnode_host.output import Output
 
 
-def tables(out: Output, nab: Path | None = None, *, short: bool = False) -> list[Table]:
+def tables(
+    out: Output,
+    nab: Path | None = None,
+    *,
+    short: bool = False,
+    detectors: Sequence[str] | None = None,
+) -> list[Table]:
     """Measure everything, and draw it into the folder of the subject.
 
-    `nab` is a folder of Numenta files. `short` takes fewer draws and smaller forests.
+    `nab` is a folder of Numenta files. `short` takes fewer draws and smaller forests. `detectors`
+    are those to compare, None for all.
     """
-    work = detection_runs.jobs(detection_runs.BRIEF if short else detection_runs.FULL, nab)
+    effort = detection_runs.BRIEF if short else detection_runs.FULL
+    work = detection_runs.jobs(effort, nab, detectors or DETECTORS)
     with out.step("anomaly detection") as progress:
         results = detection_runs.campaign(progress, work)
     place = folder("detection")

@@ -121,6 +121,14 @@ def jobs(
     effort: Effort, folder: Path | None = None, detectors: Sequence[str] = DETECTORS
 ) -> list[Job]:
     """Everything to do; a random cut forest sees one draw of each kind."""
+    for detector in detectors:
+        if detector not in DETECTORS:
+            raise GridnodeError(
+                "compare detectors",
+                f"there is no {detector!r}",
+                "Take one of " + ", ".join(DETECTORS) + ".",
+                Exit.USAGE,
+            )
     draws = dict.fromkeys(SEED, effort.seeds) | {"seed_fleet": effort.hard}
     draws |= dict.fromkeys(HARD, effort.hard) | dict.fromkeys(CLEAN, effort.clean)
     found = [
