@@ -27,7 +27,7 @@ TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
 PLACE_CRC = 229213236
-FEEDER_CRC = 2067791509
+FEEDER_CRC = 3294794426
 PLAIN_CRC = 1718306621
 STEPS_CRC = 2884453724
 

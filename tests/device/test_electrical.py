@@ -98,7 +98,7 @@ def test_missing_values():
             here = [e.columns["joint"][0], e.columns["joint"][0] + 1]
         if name[0] in "vip" and name != "i_n":
             base = e.columns["phase"][int(name[1]) - 1]
-            own = {"v": ("v", "v_off"), "i": ("i", "i_peak", "i_excess"), "p": ("p",)}[name[0]]
+            own = {"v": ("v", "v_off"), "i": ("i", "i_peak", "i_excess", "i_flat"), "p": ("p",)}[name[0]]
             here += [base + INPUTS["phase"].index(x) for x in own]
         assert sorted(here) == lost, (name, here, lost)
 
@@ -169,7 +169,7 @@ def test_learning():
     again = Electrical(NAMES, LIMITS)
     for k in range(len(e.learnt)):
         again.learnt[k] = e.learnt[k]
-    e.cool()
+    e.rest()
     e.row(row)
     again.row(row)
     assert list(again.inputs) == list(e.inputs)
@@ -231,9 +231,35 @@ def test_excess_is_current_over_the_rating_times_minutes():
     for _ in range(1000):
         e.row(array("f", [1e9]))
     assert phase(e, "i_excess") == 32000
-    e.cool()
+    e.rest()
     e.row(array("f", [63.0]))
     assert phase(e, "i_excess") == 0
+
+
+def test_flat_is_the_time_at_the_largest_current():
+    e = Electrical(["current"], dict(LIMITS, rating_a=100.0, interval_s=60))
+
+    def run(rows, *currents, learn=False):
+        for k in range(rows):
+            e.row(array("f", [currents[k % len(currents)]]), learn)
+        return phase(e, "i_flat")
+
+    run(200, 10.0, learn=True)
+    run(30, 40.0, learn=True)  # later on it may be twice as long at one high current, and 40 rows
+    run(100, 10.0, 30.0, 70.0, 20.0, learn=True)
+    assert list(e.learnt)[5:] == [700, 400, 29], "what was high when little flowed does not count"
+    e.rest()
+    assert run(1, 35.0) == 0, "the first row there"
+    assert run(98, 35.3, 34.8) == 1000 and run(1, 36.0) == 0, "one and the same, within 2 %"
+    assert run(196, 36.0, 20.0) == 0 and run(1, 36.0) == 1010, "also time and again"
+    assert run(1, 34.0) == 0 and run(1, NAN) == NONE
+    assert run(1, 120.0) == 0 and run(1, 36.0) == 1020, "beyond the rating is another matter"
+    assert run(1, 60.0) == 0 and run(1, 36.0) == 0, "more is measured after all"
+    assert run(100, 27.9) == 0, "no high current"
+    run(1441, 10.0)
+    assert run(100, 36.0) == 1010, "a day without"
+    e.rest()
+    assert run(1, 36.0) == 0
 
 
 def test_row_allocates_nothing():
@@ -284,4 +310,4 @@ def test_every_machine_finds_the_same():
     assert total == CHECKSUM, total
 
 
-CHECKSUM = 6299963
+CHECKSUM = 2479614

@@ -192,6 +192,18 @@ def test_clamps():
     only(f, None, [], slots={"i2": ("quiet", 300)}, i2=0.17)
 
 
+def test_a_clamp_that_ends_at_one_current_is_saturated():
+    f = Feeder()
+    f.inputs.rest()
+    for load in (0.25, 0.2, 0.12) * 180 + (0.25, 0.25):
+        f.judge(i2=load)
+    assert f.found() == ["ct_saturation"] and f.guilty() == ["i2"], "0.25 of 0.3, and never more"
+    only(f, None, [], i2=0.2)
+    only(f, "ct_saturation", ["i2"], i2=0.249)
+    only(f, None, [], i2=0.28)
+    only(f, None, [], i2=0.25)
+
+
 def test_clamps_need_to_know_the_usual():
     f = Feeder(learnt=False)
     assert f.judge(i2=0.0, p2=0.0) == []

@@ -137,7 +137,7 @@ class Detector:
             if abs(gap) > _LOST_S:
                 self.causes.forget()
                 if self.rules:
-                    self.electrical.cool()
+                    self.electrical.rest()
         self._odd = min(self._odd + 1, _ODD_ROWS) if 0 < gap * 2 < self.interval_s or gap > 2 * self.interval_s else 0
         self.now = t
         return self._odd < _ODD_ROWS

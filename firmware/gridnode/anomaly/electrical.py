@@ -28,16 +28,21 @@ _USUAL = const(6)  # usual, idle
 _PEAK = const(8)
 _EXPORT = const(9)
 _EXCESS = const(10)
+_FLAT = const(11)
 
-# `learnt`: rows, mean of the neutral, then of each phase mean, share of idle and of exporting rows, and peak
+# `learnt`: rows, mean of the neutral, then of each phase mean, share of idle and of exporting rows, peak, and the high
+# current that was the largest for the most rows, with these rows
 _PHASES = const(2)
-_EACH = const(4)
+_EACH = const(6)
 
 _FRACTION = const(18)  # bits of the means
 _MEMORY = const(8192)  # rows that a mean looks back
 _ENOUGH = const(64)  # rows after which it counts
 _IDLE = const(10)
 _MISSED = const(10)  # usual current of a neutral whose absence shows
+_FLAT_S = const(2400)  # at one and the same largest current, of which a few days need not show any
+_FLAT_ROWS = const(8)
+_DAY_S = const(86400)
 
 _LN = (2303, 1609, 1204, 916, 693, 511, 357, 223, 105, 0, 0)  # -1000 ln of 10 % to 100 %
 
@@ -74,7 +79,9 @@ class Electrical:
         self._phases = self.columns["phase"]
         self._export = 1000 if limits.get("export") else 0
         self._interval_s = limits.get("interval_s") or 60
+        self._flat_rows = max(_FLAT_ROWS, _FLAT_S // self._interval_s)
         self._excess = array("i", [0] * len(self._phases))  # in rows
+        self._top = array("h", [0] * (3 * len(self._phases)))  # largest current lately, rows at it, rows since then
         self.learnt = array("i", [0] * (_PHASES + _EACH * len(self._phases)))
 
     def row(self, values, learn=False):
@@ -95,6 +102,7 @@ class Electrical:
                 self._learn(at, _PHASES + _EACH * k)
             self._recall(at, _PHASES + _EACH * k)
             self._heat(at, k)
+            self._flatten(at, 3 * k, _PHASES + _EACH * k, learn)
         for k in range(len(phases)):
             for j in range(2):
                 most = NONE
@@ -170,10 +178,37 @@ class Electrical:
             self._excess[k] = max(0, min(self._excess[k] + x[at + 1] - 1000, most))
             x[at + _EXCESS] = self._excess[k] * self._interval_s // 60
 
-    def cool(self):
-        """Forget what currents have heated: nobody has seen them for hours."""
+    def _flatten(self, at, n, k, learn):
+        """Count rows within 2 % of the largest high current (from 0.4 of the peak on) of at most a day ago."""
+        x, top, learnt = self.inputs, self._top, self.learnt
+        current = x[at + 1]
+        x[at + _FLAT] = NONE if current == NONE else 0
+        top[n + 2] += 1
+        if top[n + 2] > min(_DAY_S // self._interval_s, _MOST):
+            top[n] = top[n + 1] = top[n + 2] = 0
+        if current > 1000 or 5 * current < 2 * max(learnt[k + 3], 1):
+            return
+        near = top[n] // 50
+        if current > top[n] + near:
+            top[n] = current
+            top[n + 1] = top[n + 2] = 0
+        elif current >= top[n] - near:
+            top[n + 1] = min(top[n + 1] + 1, _MOST)
+            top[n + 2] = 0
+            x[at + _FLAT] = min(top[n + 1] * 1000 // (2 * learnt[k + 5] + self._flat_rows), _MOST)
+        if learn:
+            if 5 * learnt[k + 4] < 2 * learnt[k + 3]:  # was no high current
+                learnt[k + 5] = 0
+            if top[n + 1] > learnt[k + 5]:
+                learnt[k + 4] = top[n]
+                learnt[k + 5] = top[n + 1]
+
+    def rest(self):
+        """Forget what currents did lately."""
         for k in range(len(self._excess)):
             self._excess[k] = 0
+        for k in range(len(self._top)):
+            self._top[k] = 0
 
     def _all(self, j):
         """Least, most and unbalance of all phases' voltages (0) or currents (1)."""

@@ -24,6 +24,8 @@ def freeze(detector, t=0):
 
     foul = learning.finish(training, detector)
     detector.training = None
+    if detector.rules:
+        detector.electrical.rest()
     detector.frozen_at = t or detector.now
     detector.state = SUSPECT
     if training.broken * 100 > detector.rows * _FOUL_PERCENT:
