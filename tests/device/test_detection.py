@@ -239,6 +239,8 @@ def test_signals_have_the_names_of_the_contract():
     assert [name for name, _ in making.signals([way(Meter(names=("current",)))], "main")] == ["current"]
     door = way(Meter("cabinet", names=("cover",)))
     assert making.signals([main, air, door], "main")[-1] == ("cover", (door, 0, "cover"))
+    joint = way(Meter("terminal", names=("temperature",)), flat=())
+    assert making.signals([main, joint, air], "main")[-1] == ("t_terminal", (joint, 0, "temperature"))
     assert making.signals([air], "main")[0][0] == "temperature", "the primary meter is not there"
     assert making.signals([], "main") == []
 

@@ -194,6 +194,18 @@ def take(causes, *ys):
     causes.take(array("h", ys), bytearray([1] * len(ys)), 0, 128)
 
 
+def test_the_thermometer_in_the_air():
+    for names, air in (
+        (["current", "temperature", "humidity"], -1),
+        (["current", "temperature", "t_terminal"], 1),
+        (["temperature", "t_joint", "t_ambient"], 2),
+        (["t_air", "temperature"], 0),
+        (["t_joint"], -1),
+    ):
+        assert signals.air(names) == air, names
+        assert Causes(names, [signals.family(name) for name in names], 60).air == air
+
+
 def test_squares_of_currents_lag():
     causes = causes_of(["i1", "t_joint"])
     take(causes, 0, 0)

@@ -50,6 +50,8 @@ class Features:
     """The features of one row after the other: `at[k]` are those of phase k, in the order of `NAMES`."""
 
     def __init__(self, names, limits):
+        from gridnode.setup import signals  # leaves the heap after the start
+
         # float32 first: products and integers are then the same on every machine
         full = array("f", [limits.get("v_nominal") or 0, limits.get("rating_a") or 0, 0])
         full[2] = full[0] * full[1]
@@ -61,9 +63,9 @@ class Features:
         ways = [(place.get("v" + k, flat[0]), place.get("i" + k, -1), place.get("p" + k, -1)) for k in lines]
         self._ways = ways or [flat]
         self._neutral = place.get("i_n", place.get("neutral_current", -1))
-        self._air = place.get("t_ambient", -1)
+        self._air = signals.air(names)
         self._hot = [k for name, k in place.items() if name[:2] == "t_" and k != self._air]
-        if "temperature" in place:
+        if place.get("temperature", self._air) != self._air:
             self._hot.append(place["temperature"])
         self._humidity = place.get("humidity", -1)
         self.phases = len(self._ways)

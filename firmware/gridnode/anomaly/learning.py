@@ -12,7 +12,6 @@ from gridnode.anomaly import ensemble as en
 from gridnode.anomaly import scale
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.training import SETTLED, Learner
-from gridnode.setup.signals import outdoors
 
 FIT = const(40)  # %: the causes are known
 REFIT = const(70)  # %: and may be put right once
@@ -134,7 +133,7 @@ def finish(training, detector):
     for k in range(len(training.learners)):
         signal = training.signals[k]
         learner = training.learners[k]
-        open_air = outdoors(detector.names[k], signal.kind)
+        open_air = signal.kind == scale.HUMIDITY or k == detector.causes.air
         cause = detector.causes.of[k]
         weather = WEATHER if open_air else 1
         unseen = _SEASON if open_air or (cause and cause.thermal and detector.causes.air < 0) else 1

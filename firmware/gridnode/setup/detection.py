@@ -64,7 +64,10 @@ def needed(count, faults, forest=False):
 
 
 def signals(pipelines, main):
-    """[(name, (pipeline, entry of `Reading.at`, name of the value))]: the primary meter's, then what stands flat."""
+    """[(name, (pipeline, entry of `Reading.at`, name of the value))] of what there is to judge.
+
+    Those of the primary meter, then what stands flat, then thermometers that do not: they sit on parts, as joints.
+    """
     found = []
     for pipeline in pipelines:
         meter = pipeline.meter
@@ -80,6 +83,10 @@ def signals(pipelines, main):
         for pipeline in pipelines:
             if name in (pipeline.flat or ()):
                 found.append((name, (pipeline, 0, name)))
+    for pipeline in pipelines:
+        meter = pipeline.meter
+        if not pipeline.flat and tuple(meter.names) == ("temperature",):
+            found.append(("t_" + meter.id, (pipeline, 0, "temperature")))
     return found
 
 

@@ -7,7 +7,7 @@ per signal the four slots of `SIGNAL`, which are the end of the column of a phas
 from array import array
 
 from gridnode.anomaly.electrical import NONE
-from gridnode.setup.signals import AIR
+from gridnode.setup import signals
 
 DEVICE = (
     "v_least",  # of all phases; NONE if one is missing
@@ -53,15 +53,10 @@ def ways(names):
         found.append(place.get("v" + line, place.get("v", -1)))
         found.append(place.get("i" + line, -1))
         found.append(place.get("p" + line, -1))
-    air = -1
-    for name in AIR:
-        air = place.get(name, air)
-    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in AIR]
-    if "temperature" in place:
-        if heat and air < 0:
-            air = place["temperature"]
-        else:
-            heat.append(place["temperature"])
+    air = signals.air(names)
+    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in signals.AIR]
+    if place.get("temperature", air) != air:
+        heat.append(place["temperature"])
     return found, place.get("i_n", -1), place.get("humidity", -1), place.get("cover", -1), air, array("b", heat)
 
 

@@ -74,9 +74,13 @@ def range_of(name, kind, limits):
     return found
 
 
-def outdoors(name, kind):
-    """Whether weather moves a signal."""
-    return kind == scale.HUMIDITY or name in AIR
+def air(names):
+    """Position of the thermometer in the air, -1 without: plain `temperature` is one where others sit on parts."""
+    parts = [name for name in names if name[:2] == "t_" and name not in AIR]
+    for name in AIR + (("temperature",) if parts else ()):
+        if name in names:
+            return names.index(name)
+    return -1
 
 
 def signal(name, limits):

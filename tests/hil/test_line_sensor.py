@@ -1,4 +1,4 @@
-"""The cover of a line sensor's cabinet: that it is open is told at once, and named with the row."""
+"""A line sensor in its cabinet: an open cover is told at once and named with the row, a hot terminal is known as one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gridnode_host.bench.node import CHIP_KB
 from gridnode_host.bench.rig import Rig
 
 
-def test_an_open_cover_is_an_alarm_and_a_fault() -> None:
+def test_an_open_cover_and_a_hot_terminal() -> None:
     with Rig.virtual(profile="mv-sensor-24kv", ideal=True, heap_kb=CHIP_KB) as rig:
         [node] = rig.nodes
         told: list[dict[str, Any]] = []
@@ -36,3 +36,9 @@ def test_an_open_cover_is_an_alarm_and_a_fault() -> None:
         raised = [(e.get("fault"), e["text"]) for e in told if e.get("signal") == "cover" and e["raised"]]
         assert raised[0] == (None, "cover is open")
         assert raised[1][0] == "tamper" and raised[1][1].startswith("Tamper: Cover ")
+
+        node.environment.set(temperature=115.0, at="terminal")
+        rig.clock.warp(10)
+        hot = node.wait_event("alarm", 20, lambda e: e.get("fault") == "overheating_joint")
+        assert (hot["signal"], hot["priority"]) == ("t_terminal", 1), hot
+        assert hot["text"].startswith("Overheating joint: Terminal temperature "), hot["text"]
