@@ -61,7 +61,7 @@ class Detection:
         self._rules = [(rule, names.index(name) if name in names else -1) for name, rule in self._ruled.items()]
         self._kinds = [None] * len(sources)  # of each signal's alarm, as told
         self._fault = ""  # as told
-        self._priority = 0  # the most urgent one told of it
+        self._priority = 0  # and its priority
         self._told = self._saved = self._said = 0  # Unix s
         self._unsaved = self._failed = False
         self._state = detector.state
@@ -125,7 +125,7 @@ class Detection:
         return ""
 
     def _tell(self, app, end):
-        """Onset, change of kind and end of an alarm, at once; another name for the same, once a minute.
+        """Onset, change of kind, more urgency and end of an alarm, at once; another name for the same, once a minute.
 
         Returns whether there was something to tell.
         """
@@ -139,13 +139,11 @@ class Detection:
                 (turned if kind else over).append(detector.names[k])
         fault = self._named()
         named = fault != self._fault and (not (fault and self._fault) or end - self._told >= _TOLD_S)
+        named = named or (fault and detector.priority < self._priority)
         former = self._fault
         if named:
             self._fault = fault
             self._priority = detector.priority
-        elif fault == self._fault and detector.priority < self._priority:
-            self._priority = detector.priority
-            named = True
         gone = named and not fault
         if not (turned or over or named):
             return False

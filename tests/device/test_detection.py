@@ -299,6 +299,32 @@ def test_a_fault_that_becomes_more_urgent_is_told_at_once():
     assert b.row() == []
 
 
+def test_an_urgent_fault_between_two_rows_of_another_is_told():
+    b = Bench()
+    b.detector.fault("overload")
+    b.detector.priority = 2
+    b.row()
+    b.detector.fault("short_circuit")
+    [event] = b.row()
+    assert (event["fault"], event["priority"]) == ("short_circuit", 1)
+    b.detector.fault("overload")
+    b.detector.priority = 2
+    assert b.row() == []
+
+
+def test_a_fault_that_ends_while_its_signal_goes_on_is_over_once():
+    b = Bench()
+    b.detector.raise_("voltage", "range", 1000, certain.RANGE)
+    b.detector.fault("voltage_sag")
+    b.detector.priority = 1
+    b.row(voltage=180.0, power=1000.0)
+    b.detector.rules = None
+    b.detector.diagnosis = b.detector.kind = ""
+    for priority in (3, 2):
+        b.detector.priority = priority
+        assert [e["fault"] for e in b.row(voltage=180.0, power=1000.0)] == (["voltage_sag"] if priority == 3 else [])
+
+
 def test_the_verdict_has_both():
     b = Bench()
     b.row()

@@ -4,6 +4,7 @@ import json
 import struct
 from array import array
 
+from gridnode.anomaly import model as model_file
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.detector import Detector
 from harness import fixtures
@@ -475,11 +476,36 @@ def test_models_of_others_are_refused():
         assert other.state == "learning" and other.training
     assert Detector(PLACE, dict(LIMITS, faults=faults())).load(model) == ""  # the table may come later
     newer = bytearray(model)
-    newer[4] = 2
-    assert detector.load(newer) == "the model is of version 2, this firmware reads 1"
-    newer[4] = 0
-    assert detector.load(newer) == "the model is of version 0, this firmware reads 1"
+    for version in (0, model_file.VERSION - 1, model_file.VERSION + 1):
+        newer[4] = version
+        reason = "the model is of version %d, this firmware reads %d" % (version, model_file.VERSION)
+        assert detector.load(newer) == reason
     assert detector.save() == model
+
+
+def test_what_currents_did_lately_is_forgotten_after_hours_and_with_the_training():
+    rows = Rows(FEEDER, ())
+    detector = Detector(FEEDER, dict(LIMITS, faults=faults()))
+    judged(detector, rows, 50)
+    for forget in (lambda: detector.command("freeze"), lambda: detector.row(rows.values, rows.t + 7300)):
+        for past in (detector.electrical._excess, detector.electrical._top):
+            past[0] = 900000
+        forget()
+        assert detector.electrical._excess[0] == 0 and detector.electrical._top[0] <= 1000
+
+
+def test_a_training_of_another_make_is_refused():
+    rows = Rows(PLACE, ())
+    learning = Detector(PLACE, LIMITS)
+    judged(learning, rows, TRAIN // 2)
+    for cut in (4, 200):
+        other = learning.save()[:-cut]
+        struct.pack_into("<I", other, 8, len(other) - 16)
+        struct.pack_into("<I", other, 12, model_file._crc(other))
+        detector = Detector(PLACE, LIMITS)
+        assert detector.load(other) == "the training is of another make: its parts have other sizes"
+        assert detector.rows == detector.training.taken == 0 and detector.state == "learning"
+        assert not any(detector.signals[0].series.state[:3])
 
 
 def test_a_model_without_a_scale():

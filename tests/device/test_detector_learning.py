@@ -107,6 +107,23 @@ def test_one_part_that_stands_out_is_foul():
     assert series.limits[st.SEASON] > 4000
 
 
+def test_least_limits_are_wider_where_consumers_do_as_they_like():
+    for wary, share in ((True, 16), (False, 28)):
+        taught, series = learner((3, 2, 1))
+        learning.freeze(taught, wary=wary)
+        assert [series.limits[k] for k in (st.SEASON, st.SLOW, st.BUSY)] == [k * share >> 4 for k in (128, 112, 16)]
+        assert (series.limits[st.LONG], series.limits[st.QUIET]) == (96, 400)
+
+
+def test_jumps_of_the_whole_training_count():
+    taught, series = learner((400, 300, 200))
+    taught.state[8] = 1000  # rows compared
+    taught.state[6] = 100000  # error of the level, none of the profile
+    peaks = list(taught.peaks)
+    learning.choose(taught, True)
+    assert series.state[st.FORM] == st.PROFILE and list(taught.peaks) == peaks
+
+
 def test_too_few_parts_set_no_limit():
     taught, series = learner((400, 0, 0))
     learning.freeze(taught)

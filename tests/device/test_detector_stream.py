@@ -26,9 +26,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 229213236
-FEEDER_CRC = 3294794426
-PLAIN_CRC = 1718306621
+PLACE_CRC = 2830805442
+FEEDER_CRC = 3439687102
+PLAIN_CRC = 501500626
 STEPS_CRC = 2884453724
 
 

@@ -5,6 +5,7 @@ import micropython
 import random
 from array import array
 
+from gridnode.anomaly import electrical
 from gridnode.anomaly.electrical import NONE, Electrical
 from gridnode.setup.electrical import INPUTS
 
@@ -222,15 +223,17 @@ def test_excess_is_current_over_the_rating_times_minutes():
     for interval, rows in ((10, 60), (60, 10), (600, 1)):
         e = device(["current"], dict(LIMITS, interval_s=interval), {"current": 69.3}, rows=rows)  # 1.1 for 10 min
         assert phase(e, "i_excess") == 1000, (interval, phase(e, "i_excess"))
-        e.row(array("f", [NAN]))
-        assert phase(e, "i_excess") == NONE
         e.row(array("f", [63.0]))
-        assert phase(e, "i_excess") == 1000, "neither a gap nor the rating itself changes it"
+        assert phase(e, "i_excess") == 1000, "the rating itself changes nothing"
         e.row(array("f", [31.5]))
         assert abs(phase(e, "i_excess") - max(0, 1000 - 500 * interval // 60)) <= 1, "half of the rating cools"
     for _ in range(1000):
         e.row(array("f", [1e9]))
     assert phase(e, "i_excess") == 32000
+    e.row(array("f", [NAN]))
+    assert phase(e, "i_excess") == NONE
+    e.row(array("f", [63.0]))
+    assert phase(e, "i_excess") == 22000, "what is not known heats nothing"
     e.rest()
     e.row(array("f", [63.0]))
     assert phase(e, "i_excess") == 0
@@ -246,20 +249,30 @@ def test_flat_is_the_time_at_the_largest_current():
 
     run(200, 10.0, learn=True)
     run(30, 40.0, learn=True)  # later on it may be twice as long at one high current, and 40 rows
-    run(100, 10.0, 30.0, 70.0, 20.0, learn=True)
-    assert list(e.learnt)[5:] == [700, 400, 29], "what was high when little flowed does not count"
+    run(200, 10.0, 30.0, 70.0, 20.0, learn=True)
+    assert list(e.learnt)[5:] == [700, 700, 49], "what was high when little flowed does not count"
     e.rest()
-    assert run(1, 35.0) == 0, "the first row there"
-    assert run(98, 35.3, 34.8) == 1000 and run(1, 36.0) == 0, "one and the same, within 2 %"
-    assert run(196, 36.0, 20.0) == 0 and run(1, 36.0) == 1010, "also time and again"
-    assert run(1, 34.0) == 0 and run(1, NAN) == NONE
-    assert run(1, 120.0) == 0 and run(1, 36.0) == 1020, "beyond the rating is another matter"
-    assert run(1, 60.0) == 0 and run(1, 36.0) == 0, "more is measured after all"
-    assert run(100, 27.9) == 0, "no high current"
+    run(1, 35.0)
+    assert run(68, 35.3, 34.8) == 0 and run(1, 35.0) == 500, "one and the same, within 2 %"
+    assert run(68, 35.0, 20.0) == 746 and run(1, 35.0) == 753, "also time and again"
+    assert run(9, 25.0) == 753 and run(2, 25.0) == 0, "told for ten minutes more"
+    assert run(1, 35.0) == 760 and run(1, NAN) == NONE and run(1, 120.0) == 760, "beyond the rating is another matter"
+    assert run(1, 60.0) == 0 and run(1, 35.0) == 0, "more is measured after all"
     run(1441, 10.0)
-    assert run(100, 36.0) == 1010, "a day without"
+    run(1, 35.0)
+    assert run(69, 35.0) == 500, "a day without"
+    assert run(1300, 35.0) == 0, "more often than it was there or above while learning: a load"
     e.rest()
-    assert run(1, 36.0) == 0
+    assert run(70, 27.9) == 0, "no high current"
+
+
+def test_current_is_counted_in_bins():
+    assert [electrical._bin(x) for x in (0, 15, 16, 31, 32, 63, 64, 512, 1000)] == [0, 0, 1, 8, 9, 16, 17, 41, 48]
+    e = Electrical(["current"], dict(LIMITS, rating_a=100.0))
+    for k in range(70000):
+        e._count(0, (50, 400)[k & 1])
+    assert e.counts[0] == sum(e.counts[1:]) < 65535
+    assert abs(e._above(0, 100) - 500) <= 1 and e._above(0, 400) == 0 and e._above(0, 10) >= 999
 
 
 def test_row_allocates_nothing():
@@ -310,4 +323,4 @@ def test_every_machine_finds_the_same():
     assert total == CHECKSUM, total
 
 
-CHECKSUM = 2479614
+CHECKSUM = 12376357

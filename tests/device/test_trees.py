@@ -368,6 +368,12 @@ def test_neutral_against_what_the_phases_leave_for_it():
     )
 
 
+def test_heat_is_above_the_air():
+    for names, air in ((["current", "t_joint", "temperature"], 2), (["current", "temperature"], -1)):
+        f = features.Features(names, LIMITS)
+        assert f._air == air and f._hot == [1]
+
+
 def test_heat_follows_slowly():
     f = features.Features(SIGNALS, LIMITS)
     cold, hot = array("f", row(i=(0, 0, 0))), array("f", row(i=(50, 200, 50)))

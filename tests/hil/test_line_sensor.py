@@ -1,4 +1,4 @@
-"""A line sensor in its cabinet: an open cover is told at once and named with the row, a hot terminal is known as one."""
+"""A line sensor in its cabinet: an open cover is told at once and named with the row, a hot terminal is known."""
 
 from __future__ import annotations
 

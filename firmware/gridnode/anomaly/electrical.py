@@ -40,9 +40,18 @@ _MEMORY = const(8192)  # rows that a mean looks back
 _ENOUGH = const(64)  # rows after which it counts
 _IDLE = const(10)
 _MISSED = const(10)  # usual current of a neutral whose absence shows
-_FLAT_S = const(2400)  # at one and the same largest current, of which a few days need not show any
+
+# of a phase in `_top`: largest high current lately, then rows at it, since the last of them, and since the first
+_TOP = const(4)
+_HITS = const(1)
+_SINCE = const(2)
+_AGE = const(3)
+_ROWS = const(1000000)
+_FLAT_S = const(2400)  # that a ceiling must last beyond what training showed, in rows of 8 at least
 _FLAT_ROWS = const(8)
+_HELD_S = const(600)  # for which a ceiling is told after its last row
 _DAY_S = const(86400)
+_COUNTS = const(50)  # of a phase in `counts`: rows, and rows in each bin of current
 
 _LN = (2303, 1609, 1204, 916, 693, 511, 357, 223, 105, 0, 0)  # -1000 ln of 10 % to 100 %
 
@@ -61,8 +70,8 @@ class Electrical:
     `limits` has rating_a and v_nominal; an input that needs one that is absent is NONE. Where its `export` is true, no
     phase is blamed for power that flows back.
 
-    `slots` has the places of the four inputs per signal that others write. `learnt` is what was learnt, as integers:
-    the caller saves it and puts it back, value by value.
+    `slots` has the places of the four inputs per signal that others write. `learnt` and `counts` are what was learnt:
+    the caller saves them and puts them back, value by value.
     """
 
     def __init__(self, names, limits):
@@ -79,10 +88,13 @@ class Electrical:
         self._phases = self.columns["phase"]
         self._export = 1000 if limits.get("export") else 0
         self._interval_s = limits.get("interval_s") or 60
+        self._day_rows = max(1, _DAY_S // self._interval_s)
+        self._held_rows = _HELD_S // self._interval_s
         self._flat_rows = max(_FLAT_ROWS, _FLAT_S // self._interval_s)
         self._excess = array("i", [0] * len(self._phases))  # in rows
-        self._top = array("h", [0] * (3 * len(self._phases)))  # largest current lately, rows at it, rows since then
+        self._top = array("i", [0] * (_TOP * len(self._phases)))
         self.learnt = array("i", [0] * (_PHASES + _EACH * len(self._phases)))
+        self.counts = array("H", [0] * (_COUNTS * len(self._phases)))
 
     def row(self, values, learn=False):
         """Take a row, array('f') in the order of the names with NaN for a missing value; nothing is allocated.
@@ -102,7 +114,7 @@ class Electrical:
                 self._learn(at, _PHASES + _EACH * k)
             self._recall(at, _PHASES + _EACH * k)
             self._heat(at, k)
-            self._flatten(at, 3 * k, _PHASES + _EACH * k, learn)
+            self._flatten(at, k, learn)
         for k in range(len(phases)):
             for j in range(2):
                 most = NONE
@@ -171,37 +183,68 @@ class Electrical:
         x[at + _EXPORT] = max(self._export, self._level(k + 2))
 
     def _heat(self, at, k):
+        """A current that is not known heats nothing."""
         x = self.inputs
-        x[at + _EXCESS] = NONE
-        if x[at + 1] != NONE:
-            most = _MOST * 60 // self._interval_s
-            self._excess[k] = max(0, min(self._excess[k] + x[at + 1] - 1000, most))
-            x[at + _EXCESS] = self._excess[k] * self._interval_s // 60
-
-    def _flatten(self, at, n, k, learn):
-        """Count rows within 2 % of the largest high current (from 0.4 of the peak on) of at most a day ago."""
-        x, top, learnt = self.inputs, self._top, self.learnt
         current = x[at + 1]
-        x[at + _FLAT] = NONE if current == NONE else 0
-        top[n + 2] += 1
-        if top[n + 2] > min(_DAY_S // self._interval_s, _MOST):
-            top[n] = top[n + 1] = top[n + 2] = 0
-        if current > 1000 or 5 * current < 2 * max(learnt[k + 3], 1):
-            return
-        near = top[n] // 50
-        if current > top[n] + near:
-            top[n] = current
-            top[n + 1] = top[n + 2] = 0
-        elif current >= top[n] - near:
-            top[n + 1] = min(top[n + 1] + 1, _MOST)
-            top[n + 2] = 0
-            x[at + _FLAT] = min(top[n + 1] * 1000 // (2 * learnt[k + 5] + self._flat_rows), _MOST)
-        if learn:
-            if 5 * learnt[k + 4] < 2 * learnt[k + 3]:  # was no high current
-                learnt[k + 5] = 0
-            if top[n + 1] > learnt[k + 5]:
-                learnt[k + 4] = top[n]
-                learnt[k + 5] = top[n + 1]
+        most = _MOST * 60 // self._interval_s
+        self._excess[k] = max(0, min(self._excess[k] + max(current, 0) - 1000, most))
+        x[at + _EXCESS] = NONE if current == NONE else self._excess[k] * self._interval_s // 60
+
+    def _flatten(self, at, k, learn):
+        """Find a ceiling: a high current (from 0.4 of the peak on) that is reached again and again, never exceeded."""
+        x, learnt, top = self.inputs, self.learnt, self._top
+        a = _PHASES + _EACH * k
+        n = _TOP * k
+        current = x[at + 1]
+        if learn and 0 <= current <= 1000:
+            self._count(k, current)
+        if top[n + _SINCE] > self._day_rows:
+            top[n] = top[n + _HITS] = top[n + _SINCE] = top[n + _AGE] = 0
+        top[n + _SINCE] += 1
+        top[n + _AGE] = min(top[n + _AGE] + 1, _ROWS)
+        if 5 * current >= 2 * max(learnt[a + 3], 1) and current <= 1000:
+            near = top[n] // 50
+            if current > top[n] + near:
+                top[n] = current
+                top[n + _HITS] = top[n + _SINCE] = top[n + _AGE] = 0
+            elif current >= top[n] - near:
+                top[n + _HITS] = min(top[n + _HITS] + 1, _ROWS)
+                top[n + _SINCE] = 0
+            if learn:
+                if 5 * learnt[a + 4] < 2 * learnt[a + 3]:  # was no high current
+                    learnt[a + 5] = 0
+                if top[n + _HITS] > learnt[a + 5]:
+                    learnt[a + 4] = top[n]
+                    learnt[a + 5] = top[n + _HITS]
+        x[at + _FLAT] = NONE if current == NONE else self._flat(k, n, a)
+
+    def _flat(self, k, n, a):
+        top = self._top
+        hits = top[n + _HITS]
+        flat = min(hits * 1000 // (2 * self.learnt[a + 5] + self._flat_rows), _MOST)
+        if flat < 500 or top[n + _SINCE] > self._held_rows:
+            return 0
+        # What once was above a ceiling ends at it: a load that is there more often than that is a load.
+        share = hits * 1000 // max(top[n + _AGE], self._day_rows)
+        return flat if share <= 4 * self._above(k, top[n] + top[n] // 50) else 0
+
+    def _count(self, k, current):
+        counts = self.counts
+        a = _COUNTS * k
+        counts[a] += 1
+        counts[a + 1 + _bin(current)] += 1
+        if counts[a] == 65535:
+            for j in range(a, a + _COUNTS):
+                counts[j] >>= 1
+
+    def _above(self, k, current):
+        """Share of the training (1/1000) in bins above that of a current."""
+        counts = self.counts
+        a = _COUNTS * k
+        total = 0
+        for j in range(a + 2 + _bin(current), a + _COUNTS):
+            total += counts[j]
+        return total * 1000 // max(counts[a], 1)
 
     def rest(self):
         """Forget what currents did lately."""
@@ -250,6 +293,14 @@ class Electrical:
         x[_DEW_GAP] = NONE
         if moist != NONE and -500 < air < 1500:
             x[_DEW_GAP] = _less(_gap(air, moist), air - coldest)
+
+
+def _bin(current):
+    """Eight bins an octave, the first for all that is below 1.6 % of the rating."""
+    octave = 0
+    while current >> octave > 31:
+        octave += 1
+    return (octave << 3) + (current >> octave + 1) - 7 if current > 15 else 0
 
 
 def _less(a, b):

@@ -64,7 +64,7 @@ class Features:
         self._ways = ways or [flat]
         self._neutral = place.get("i_n", place.get("neutral_current", -1))
         self._air = signals.air(names)
-        self._hot = [k for name, k in place.items() if name[:2] == "t_" and k != self._air]
+        self._hot = [k for name, k in place.items() if name[:2] == "t_" and name not in signals.AIR]
         if place.get("temperature", self._air) != self._air:
             self._hot.append(place["temperature"])
         self._humidity = place.get("humidity", -1)

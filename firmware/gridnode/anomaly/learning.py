@@ -188,7 +188,8 @@ def freeze(learner, weather=1, unseen=1, wary=True):
     """Set the limits; returns whether one part of the training stands out as faults do.
 
     weather: margin of what only weather explains; unseen: how many material changes of the level a few days do not
-    show; wary: a single part that stands out is not believed, as it is where consumers may do as they like.
+    show; wary: a single part that stands out is not believed, and least limits are narrow. Not so where consumers may
+    do as they like.
     """
     s, limits, p = learner.series.state, learner.series.limits, learner.peaks
     least = s[st.LEAST] * st.ONE // max(s[st.DEV], s[st.LEAST])

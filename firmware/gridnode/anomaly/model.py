@@ -11,7 +11,7 @@ import math
 import struct
 from array import array
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
 _HEAD_BYTES = 16
@@ -83,7 +83,10 @@ def read(data):
 
 
 def load(detector, data):
-    """Put a model into a detector; returns "" or why not, and then the detector is as it was."""
+    """Put a model into a detector; returns "" or why not.
+
+    The detector is as it was then, or, where a training turns out to be of another make, as new.
+    """
     facts, at, reason = read(data)
     if reason:
         return reason
@@ -99,6 +102,15 @@ def load(detector, data):
         return "the model is of another make: its parts have other sizes"
     if detector.rows or detector.training is None:
         detector.reset()
+    try:
+        return _fill(detector, data, facts, at)
+    except (IndexError, KeyError, TypeError, ValueError):
+        detector.reset()
+        return "the training is of another make: its parts have other sizes"
+
+
+def _fill(detector, data, facts, at):
+    training = facts.get("training")
     from gridnode.setup import signals
 
     for name, signal, learnt in zip(detector.names, detector.signals, facts["signals"]):
@@ -116,6 +128,8 @@ def load(detector, data):
         detector.training = None
     if facts["usual"]:
         parts += _usual(detector)  # the table of faults may have come or gone since
+    if (detector.electrical or not facts["usual"]) and _bytes(parts) != len(data) - at:
+        raise ValueError
     for code, part in parts:
         end = at + _SIZES[code] * len(part)
         values = array(code, data[at:end])
@@ -175,4 +189,5 @@ def _length(detector, usual):
 
 def _usual(detector):
     """What the rules of faults have learnt."""
-    return [("i", detector.electrical.learnt)] if detector.electrical else []
+    one = detector.electrical
+    return [("i", one.learnt), ("H", one.counts)] if one else []

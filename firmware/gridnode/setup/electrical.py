@@ -33,7 +33,7 @@ PHASE = (
     "i_peak",  # over the largest current while learning
     "export",  # share of the time with export while learning; 1000 where the limits say so
     "i_excess",  # current over the rating times minutes; below the rating it goes down as fast
-    "i_flat",  # time at the largest current lately, over twice what it was while learning; 0 below that current
+    "i_flat",  # time at the largest current lately, over twice what it was while learning and 40 min; 0 after 10 min
 )
 JOINT = ("temperature", "rise")  # above ambient
 # written by others, 0 until then: test ratio of the upward tests and of "too quiet", in 1/256 of their limits;

@@ -134,7 +134,7 @@ def jobs(
     found = [
         Job(kind, _FIRST_SEED + k, detector, effort.trees)
         for kind, count in draws.items()
-        for detector in detectors
+        for detector in dict.fromkeys(detectors)
         for k in range(1 if detector in FORESTS else count)
     ]
     return found + [
