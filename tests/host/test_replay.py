@@ -396,7 +396,7 @@ def test_a_model_is_written_once_and_then_loaded(recorded: Path, tmp_path: Path)
 
 
 def _newer(model: bytes) -> bytes:
-    return model[:4] + struct.pack("<H", 2) + model[6:]
+    return model[:4] + struct.pack("<H", 99) + model[6:]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def _newer(model: bytes) -> bytes:
         (lambda model: model[:-1], "the model is cut short"),
         (lambda model: model[:-1] + b"?", "the model is damaged: its CRC does not match"),
         (lambda _model: b"", "not a model"),
-        (_newer, "the model is of version 2, this firmware reads 1"),
+        (_newer, "the model is of version 99, this firmware reads 2"),
         (None, "the model is of another SKU: its names differ"),
     ],
 )
