@@ -202,7 +202,9 @@ def test_the_thermometer_in_the_air():
         (["t_air", "temperature"], 0),
         (["t_joint"], -1),
     ):
-        assert signals.air(names) == air, names
+        found, parts = signals.thermometers(names)
+        assert found == air, names
+        assert sorted(parts) == [k for k in range(len(names)) if names[k][0] == "t" and k != air], names
         assert Causes(names, [signals.family(name) for name in names], 60).air == air
 
 

@@ -63,10 +63,7 @@ class Features:
         ways = [(place.get("v" + k, flat[0]), place.get("i" + k, -1), place.get("p" + k, -1)) for k in lines]
         self._ways = ways or [flat]
         self._neutral = place.get("i_n", place.get("neutral_current", -1))
-        self._air = signals.air(names)
-        self._hot = [k for name, k in place.items() if name[:2] == "t_" and name not in signals.AIR]
-        if place.get("temperature", self._air) != self._air:
-            self._hot.append(place["temperature"])
+        self._air, self._hot = signals.thermometers(names)
         self._humidity = place.get("humidity", -1)
         self.phases = len(self._ways)
         self.at = [array("h", [NONE] * len(NAMES)) for _ in self._ways]

@@ -98,19 +98,11 @@ def load(detector, data):
         return "the model was saved before it had learnt"
     if training and training["of"] != detector.train_rows:
         return "the model learns from %d rows, not from %d" % (training["of"], detector.train_rows)
-    if not training and _length(detector, facts["usual"]) not in (0, len(data) - at):
+    usual = facts["usual"]  # the table of faults may have come or gone since
+    if not training and not _fit(detector, _parts(detector), usual, len(data) - at):
         return "the model is of another make: its parts have other sizes"
     if detector.rows or detector.training is None:
         detector.reset()
-    try:
-        return _fill(detector, data, facts, at)
-    except (IndexError, KeyError, TypeError, ValueError):
-        detector.reset()
-        return "the training is of another make: its parts have other sizes"
-
-
-def _fill(detector, data, facts, at):
-    training = facts.get("training")
     from gridnode.setup import signals
 
     for name, signal, learnt in zip(detector.names, detector.signals, facts["signals"]):
@@ -124,12 +116,13 @@ def _fill(detector, data, facts, at):
 
         progress.restore(detector.training, training)
         parts += progress.arrays(detector.training)
+        if not _fit(detector, parts, usual, len(data) - at):
+            detector.reset()
+            return "the training is of another make: its parts have other sizes"
     else:
         detector.training = None
-    if facts["usual"]:
-        parts += _usual(detector)  # the table of faults may have come or gone since
-    if (detector.electrical or not facts["usual"]) and _bytes(parts) != len(data) - at:
-        raise ValueError
+    if usual:
+        parts += _usual(detector)
     for code, part in parts:
         end = at + _SIZES[code] * len(part)
         values = array(code, data[at:end])
@@ -180,11 +173,11 @@ def _parts(detector):
     return parts
 
 
-def _length(detector, usual):
-    """Bytes of the arrays of a model that has learnt, 0 where it cannot be told here."""
+def _fit(detector, parts, usual, length):
+    """Whether so many bytes are those of `parts` and of what is usual, as far as it can be told here."""
     if usual and not detector.electrical:
-        return 0
-    return _bytes(_parts(detector) + (_usual(detector) if usual else []))
+        return True
+    return _bytes(parts + (_usual(detector) if usual else [])) == length
 
 
 def _usual(detector):

@@ -10,7 +10,7 @@ _TAU_MIN = (8, 30, 110)
 def find(names, kinds, interval_s):
     """Positions of currents, of the voltage of each (-1 without) and of the air; lags in rows; causes."""
     currents = [k for k in range(len(names)) if kinds[k] == scale.CURRENT and names[k] != "i_n"]
-    air = signals.air(names)
+    air, _ = signals.thermometers(names)
     volts = [_of(names, "v", "voltage", k) for k in currents]
     tau = [max(2, minutes * 60 // interval_s) for minutes in _TAU_MIN]
     return tuple(currents), tuple(volts), air, tuple(tau), [

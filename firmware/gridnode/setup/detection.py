@@ -185,6 +185,7 @@ def stored(detector):
     try:
         return detector.load(data)
     except (ValueError, KeyError, TypeError, IndexError) as e:
+        detector.reset()
         return "the model cannot be read: %s" % e
 
 

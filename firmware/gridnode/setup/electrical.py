@@ -53,10 +53,7 @@ def ways(names):
         found.append(place.get("v" + line, place.get("v", -1)))
         found.append(place.get("i" + line, -1))
         found.append(place.get("p" + line, -1))
-    air = signals.air(names)
-    heat = [k for k, name in enumerate(names) if name[:2] == "t_" and name not in signals.AIR]
-    if place.get("temperature", air) != air:
-        heat.append(place["temperature"])
+    air, heat = signals.thermometers(names)
     return found, place.get("i_n", -1), place.get("humidity", -1), place.get("cover", -1), air, array("b", heat)
 
 

@@ -11,7 +11,7 @@ from gridnode.anomaly.ensemble import Ensemble
 from gridnode.anomaly.signal import Signal
 from gridnode.anomaly.statistics import Series
 
-AIR = ("t_ambient", "t_air")
+_AIR = ("t_ambient", "t_air")
 
 _TWO_HOURS_S = const(7200)
 _BASE_S = const(21600)
@@ -74,13 +74,19 @@ def range_of(name, kind, limits):
     return found
 
 
-def air(names):
-    """Position of the thermometer in the air, -1 without: plain `temperature` is one where others sit on parts."""
-    parts = [name for name in names if name[:2] == "t_" and name not in AIR]
-    for name in AIR + (("temperature",) if parts else ()):
-        if name in names:
-            return names.index(name)
-    return -1
+def thermometers(names):
+    """Position of the thermometer in the air, -1 without, and of those on parts.
+
+    Plain `temperature` is in the air where others sit on parts and none is named as being in the air.
+    """
+    parts = [k for k in range(len(names)) if names[k][:2] == "t_" and names[k] not in _AIR]
+    air = -1
+    for name in _AIR + (("temperature",) if parts else ()):
+        if air < 0 and name in names:
+            air = names.index(name)
+    if "temperature" in names and names.index("temperature") != air:
+        parts.append(names.index("temperature"))
+    return air, parts
 
 
 def signal(name, limits):
