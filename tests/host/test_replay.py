@@ -299,6 +299,15 @@ def test_a_vm_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_a_vm_that_does_not_tell_where_it_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "_SILENCE_S", 1.0)
+    monkeypatch.setattr(vm, "_GRACE_S", 0.5)
+    with pytest.raises(GridnodeError) as failure:
+        replay.scores(stream(1, deaf=[1, 13, 2]))
+    assert "for 1 s, nor a traceback for 0.5 s more" in failure.value.cause
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_a_vm_that_is_none_and_a_detector_that_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GridnodeError, match="what a debugger left behind"):
         replay.scores(stream(1, babble=[1, 2]))

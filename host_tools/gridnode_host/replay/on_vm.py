@@ -6,8 +6,8 @@ the row before which learning has ended, null where the detector decides.
 
 stdout: frames, each with a byte before it that begins no text. 1: `<hBBHH` (grade, alarm, priority, number of the
 kind, of the diagnosis), an int16 of a grade and a byte of an alarm per signal. 2: `<I` and a text, which gets the next
-number (0 is the empty one). 3: `<I` and the sentence of the row that follows. 4: `<I` and the JSON of the end. 5: `<I`
-and the traceback of a failure. 6: `<I` and why the forest is refused.
+number (0 is the empty one). 3: `<I` and the sentence of the row that follows. 4: `<I` and the JSON of the end. 5: the
+traceback of a failure, up to the end of the stream. 6: `<I` and why the forest is refused.
 
 Every format has its size and order written out, so that VMs of 32 and of 64 bits speak alike.
 """
@@ -15,7 +15,6 @@ Every format has its size and order written out, so that VMs of 32 and of 64 bit
 
 import array
 import binascii
-import io
 import json
 import struct
 import sys
@@ -64,6 +63,11 @@ class Teller:
             number = self._numbers[text] = len(self._numbers)
             self.text(_TEXT, text)
         return number
+
+    def failure(self, err):
+        """Tell of it without the heap, which Ctrl-C in the middle of a collection leaves locked."""
+        self._write(_FAILURE)
+        sys.print_exception(err, sys.stdout)
 
     def text(self, tag, text):
         data = text.encode()
@@ -153,9 +157,7 @@ def main():
     except RefusedError as err:
         teller.text(_REFUSAL, str(err))
     except BaseException as err:  # noqa: BLE001 - Ctrl-C tells where the detector hangs
-        told = io.StringIO()
-        sys.print_exception(err, told)
-        teller.text(_FAILURE, told.getvalue())
+        teller.failure(err)
 
 
 main()

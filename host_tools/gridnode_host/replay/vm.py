@@ -45,7 +45,7 @@ class Told:
     texts: list[str] = field(default_factory=lambda: [""])
     sentences: dict[int, str] = field(default_factory=dict)
     end: dict[str, Any] | None = None
-    failure: str = ""  # a traceback
+    failure: bytearray = field(default_factory=bytearray)  # a traceback
     refusal: str = ""  # why the forest is refused
 
 
@@ -70,6 +70,9 @@ class Frames:
         told = self.told
         if at >= len(data):
             return 0
+        if told.failure or data[at] == FAILURE:
+            told.failure += data[at:]
+            return len(data) - at
         if told.end is not None or not ROW <= data[at] <= REFUSAL:
             raise ValueError(data[at : at + _SHOWN].decode(errors="replace"))
         if data[at] == ROW:
@@ -95,10 +98,8 @@ class Frames:
             self.told.sentences[self.told.count] = text
         elif tag == END:
             self.told.end = json.loads(text)
-        elif tag == REFUSAL:
-            self.told.refusal = text
         else:
-            self.told.failure = text.strip()
+            self.told.refusal = text
 
 
 def run(order: dict[str, Any], rows: bytes, progress: Callable[[int, int], None]) -> Told:
@@ -139,8 +140,9 @@ def run(order: dict[str, Any], rows: bytes, progress: Callable[[int, int], None]
             cause = f"it ended after {told.count} of {order['rows']} rows"
         if cause:
             errors.seek(0)
-            more = (told.failure, errors.read().decode(errors="replace").strip())
-            raise GridnodeError(_STEP, "\n".join(filter(None, (cause, *more))), _DEFECT)
+            more = (text.decode(errors="replace") for text in (told.failure[1:], errors.read()))
+            lines = [cause, *(text.strip() for text in more)]
+            raise GridnodeError(_STEP, "\n".join(filter(None, lines)), _DEFECT)
     return told
 
 
@@ -170,7 +172,7 @@ def _listen(
         while True:
             if not ready.select(max(0.0, deadline - time.monotonic())):
                 if cause:
-                    return cause
+                    return f"{cause}, nor a traceback for {_GRACE_S:g} s more"
                 cause = f"row {told.count}: nothing has come from the VM for {_SILENCE_S:g} s"
                 process.send_signal(signal.SIGINT)  # the traceback shows where it hangs
                 deadline = time.monotonic() + _GRACE_S

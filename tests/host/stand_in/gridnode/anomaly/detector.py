@@ -29,8 +29,8 @@ class Detector:
         name = self._names[0]
         if name == "crash" and values[0] == 13:
             raise RuntimeError(f"thirteen at {t}")
-        while name == "hang" and values[0] == 13:
-            pass
+        if name in ("hang", "deaf") and values[0] == 13:
+            self._hang(name == "deaf")
         if name == "babble":
             print("what a debugger left behind")
         learning = self.state == "learning" and (learn is None or learn == 1)
@@ -59,6 +59,15 @@ class Detector:
             self.rows += 1
             if learn is None and self.rows >= self._accept:
                 self.state = "frozen"
+
+    def _hang(self, deaf):
+        try:
+            while True:  # without the heap: a VM interrupted while it collects may stay stuck
+                pass
+        except KeyboardInterrupt:
+            while deaf:
+                pass
+            raise
 
     def command(self, action):
         if action == "freeze" and self.rows < 3:
