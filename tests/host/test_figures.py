@@ -335,7 +335,7 @@ def test_coverage_and_budget_of_a_running_node():
 
 
 def test_heap_of_a_running_node():
-    (heap,) = memory.observe(["home-60a-ct"], lambda done, total: None, reports=12)
+    (heap,) = memory.observe(["home-60a-ct"], lambda done, total: None, reports=12, settled=2)
     assert len(heap.free) == 12
     assert 0 < max(heap.free) < heap.size
     assert "gridnode.meters.ct" in heap.modules
