@@ -19,7 +19,7 @@ from gridnode.fault import Fault
 IN_FLIGHT = const(4)
 MAX_MESSAGE = const(65536)  # an AWS shadow document with its metadata stays well below
 _RECEIVE = const(256)  # the receive buffer: all packets fit but a long PUBLISH, of which the head
-_READS = const(8)  # in one step, to leave time to others
+_READS = const(24)  # in one step, to leave time to others: 6 KB, the answer to a report fits
 _RESERVE = const(64)  # of the send buffer, kept for acks and pings
 _TRIES = const(3)  # a publish is sent at most this often
 

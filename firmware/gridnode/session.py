@@ -141,8 +141,8 @@ class Connection:
             if time.ticks_diff(time.ticks_ms(), start) > _SYNC_MS:
                 self._fault(Fault("shadow", "sync_timeout", "no answer to the get request"), None)
                 return
-            self.step()
             await sleep_ms(_BUSY_MS)
+            self.step()
 
     def step(self):
         """A step of the session; True if packets came in. Raises Fault."""

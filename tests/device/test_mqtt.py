@@ -352,7 +352,7 @@ def test_cut_message_is_not_delivered():
 
 def test_rest_of_a_packet_does_not_come():
     s, link = make()
-    link.inbox = message(b"t", b"x" * 900)
+    link.inbox = message(b"t", b"x" * 4000)
     link.chunk = 1
 
     def dribble():

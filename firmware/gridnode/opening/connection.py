@@ -22,12 +22,13 @@ async def connect(connection):
     session.begin()
     rooms.forget()  # umqtt, if it was needed, goes before TLS wants large blocks
     await connection.link.open(connection.host, connection.port, connection.context)
+    session.step()
     while not session.connected:
+        await sleep_ms(_STEP_MS)  # between two blocks of a clamp: no pause that is not needed
         session.step()
-        await sleep_ms(_STEP_MS)
     if connection.subscriptions and not session.present:
         connection.enter("subscribe")
         session.subscribe(connection.subscriptions)
         while not session.subscribed:
-            connection.step()
             await sleep_ms(_STEP_MS)
+            connection.step()
