@@ -101,9 +101,11 @@ class Detector:
         for k in range(len(self.signals)):
             signal = self.signals[k]
             self._ys[k] = self._read(k, values[k])
-            self._good[k] = self._ys[k] != scale.MISSING and not signal.rule
+            self._good[k] = self._ys[k] != scale.MISSING and signal.rule in (0, certain.RANGE)
             broken = broken or signal.rule
-        self.causes.take(self._ys, self._good, at, part)
+        self.causes.take(self._ys, self._good, at, part)  # an overload heats as well
+        for k in range(len(self.signals)):
+            self._good[k] = self._good[k] and not self.signals[k].rule
         if teach:
             self.rows += 1
             self.training.broken += 1 if broken else 0

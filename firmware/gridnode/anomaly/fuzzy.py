@@ -2,13 +2,14 @@
 
 A condition [input, from, to] is met to 0 at `from` and to 1000 at `to`, linearly between the two, so that `from` above
 `to` means "below"; a missing input meets none. A rule is met as far as the least of its conditions `all` and the best
-group of `any` are, a group as far as the least of its conditions. A fault holds from 500.
+group of `any` are, a group as far as the least of its conditions. A fault holds from 500, and goes on down to 300.
 """
 
 from array import array
 from micropython import const
 
 HOLDS = const(500)
+_GOES_ON = const(300)
 _NONE = const(-32768)
 _FULL = const(1000)
 _OWN = const(64)  # added to inputs of the rule's own column; those of the device lie below
@@ -32,6 +33,7 @@ class Rules:
         names = []
         self.priorities = bytearray()
         faults.add(table, electrical, self._code, self._starts, self._columns, self._masks, names, self.priorities)
+        self._held = bytearray(len(self._masks))
         self._names = "\n".join(names)  # a text takes a quarter of what the texts do
         self.degrees = array("h", [0] * len(names))  # of the rules, the largest of their columns
         # per signal: largest degree of a fault that holds and blames it, 0 without one
@@ -58,8 +60,10 @@ class Rules:
             degrees[k] = 0
             for j in range(len(columns)):
                 degree = self._degree(self._starts[k], columns[j])
-                degrees[k] = max(degrees[k], degree)
-                if degree >= HOLDS:
+                holds = degree >= (_GOES_ON if self._held[mask] else HOLDS)
+                self._held[mask] = holds
+                if holds:
+                    degree = max(degree, HOLDS)
                     rank = degree - self.priorities[k] * 1024 + 8192
                     if rank > best:
                         best = rank
@@ -69,6 +73,7 @@ class Rules:
                     for n in range(len(guilt)):
                         if self._masks[mask] >> n & 1:
                             guilt[n] = max(guilt[n], degree)
+                degrees[k] = max(degrees[k], degree)
                 mask += 1
 
     def faults(self):
