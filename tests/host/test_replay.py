@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from command_line import events
 from gridnode_host import build, replay, resources
 from gridnode_host.bench.figures import detection_runs, probe
-from gridnode_host.detection.stream_file import Stream, place
+from gridnode_host.detection import grid_sensor
+from gridnode_host.detection.stream_file import Stream, place, write_values
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.replay import operations, recording, vm
 from gridnode_host.replay.episodes import episodes, readable
@@ -73,6 +75,12 @@ def place_of(rows: int = 300, train: int | None = 200, **faults: dict[int, float
         "nominal": {"v": [207, 253]},
     }
     return given
+
+
+def recorded_as(given: Stream) -> recording.Recording:
+    """The stream with the number of each row as its timestamp."""
+    rows = range(len(given.t))
+    return recording.Recording(given, [str(k) for k in rows], array("q", rows), None)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -753,13 +761,50 @@ def test_what_the_limits_leave_open_the_stream_tells(recorded: Path, tmp_path: P
 def test_alarms_are_counted_from_raise_to_clear() -> None:
     given = stream(3, a=[1, 2, 3, 9, 9, 2, 9], b=[1, 2, 3, 2, 99, 2, 2])
     told = replay.judge(given, train=given.train)
-    first, last = episodes(told, [str(k) for k in range(7)])
+    first, last = episodes(told, recorded_as(given))
     assert (first.start, first.end, first.rows, first.priority) == ("3", "4", 2, 1)
+    assert (first.duration_s, last.duration_s) == (20, 10), "to the end of the last row"
     assert (first.signals, last.signals) == (["b", "a"], ["a"])
-    told.priority[3:5], told.diagnosis[3:5] = [1, 3], ["short_circuit", "period"]
-    told.priority[5:7], told.diagnosis[5:7] = [0, 3], ["", "drift"]
-    first, last = episodes(told, [str(k) for k in range(7)])
-    assert (first.priority, first.diagnosis) == (1, "short_circuit"), "of the most urgent rows"
-    assert (last.priority, last.diagnosis) == (3, "drift")
     assert readable("1767312200") == "2026-01-02 00:03:20Z"
     assert readable("1e99") == "1e99"
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_an_alarm_is_told_by_one_row() -> None:
+    """The first of its most urgent ones, and each that is more urgent than before has its sentence."""
+    a = [1, 2, 3, 2, 9, 8, 2, 7, 2, 2, 6]
+    b = [1, 2, 3, 9, 9, 2, 8, 2, 2, 9, 9]  # `a` is the more urgent, `b` is told where both are
+    given = stream(3, a=a, b=b)
+    told = replay.judge(given, train=given.train)
+    one, other = episodes(told, recorded_as(given))
+    assert (one.start, one.end, one.at) == ("3", "7", "5")
+    assert (one.kind, one.diagnosis, one.priority) == ("range_high", "a_fault", 1)
+    assert one.sentence == "a is 8 at 1700000050" and one.signals == ["a", "b"]
+    assert (other.at, other.diagnosis, other.priority) == ("9", "b_fault", 2), "the first of equals"
+    assert other.sentence == "b is 9 at 1700000090"
+    assert sorted(told.sentences) == [3, 5, 9], "not one of every change: there may be one a row"
+    told.priority[3:8] = [0, 3, 0, 3, 4]
+    assert episodes(told, recorded_as(given))[0].at == "4", "no priority is the least urgent"
+
+
+def test_what_an_alarm_is_called_stands_in_one_row_of_the_scores(tmp_path: Path) -> None:
+    """Alarms of a line sensor that change from row to row."""
+    out = tmp_path / "out.csv"
+    sensors = grid_sensor.readings(np.random.default_rng(2), np.arange(700) >= 400)
+    source = tmp_path / "in.csv"
+    write_values(grid_sensor.labelled("in", *sensors, 400), source)
+    (tmp_path / "in.json").write_text(json.dumps(grid_sensor.limits(400)))
+    options = ["--limits", tmp_path / "in.json", "--out", out, "--json"]
+    alarms = [one for one in events(gridnode(source, *options)[1]) if one["event"] == "alarm"]
+    rows = {row["timestamp"]: row for row in table(out)}
+    changing = 0
+    for alarm in alarms:
+        row, start = rows[alarm["at"]], rows[alarm["start"]]
+        assert (row["kind"], row["diagnosis"]) == (alarm["kind"], alarm["diagnosis"])
+        assert row["priority"] == str(alarm["priority"])
+        if alarm["diagnosis"] != alarm["kind"]:
+            name = alarm["diagnosis"].replace("_", " ").capitalize()
+            assert alarm["sentence"].startswith(name + ":")
+        assert alarm["duration_s"] == 10 * alarm["rows"]
+        changing += start["diagnosis"] != row["diagnosis"]
+    assert len(alarms) > 20 and changing > 5

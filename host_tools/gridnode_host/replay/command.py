@@ -66,7 +66,7 @@ def run(
         judgement = judge(
             stream, mode, saved, train=recording.train, forest=trees, progress=progress
         )
-    alarms = episodes(judgement, recording.timestamps)
+    alarms = episodes(judgement, recording)
     files: list[tuple[Path, bytes]] = []
     if scores:
         files.append((scores, _scores(recording.timestamps, judgement)))
@@ -196,11 +196,13 @@ def _fields(alarm: Episode) -> dict[str, Any]:
         "start": alarm.start,
         "end": alarm.end,
         "rows": alarm.rows,
+        "duration_s": alarm.duration_s,
+        "at": alarm.at,
         "kind": alarm.kind,
         "diagnosis": alarm.diagnosis,
         "priority": alarm.priority or None,
-        "signals": alarm.signals,
         "sentence": alarm.sentence,
+        "signals": alarm.signals,
     }
 
 

@@ -68,9 +68,9 @@ def _times(recording: Recording) -> Iterator[str]:
         more = f", and {len(back) - 1} times more" if len(back) > 1 else ""
         told = f"the clock goes back by {-steps[k]:g} s" if steps[k] else "the clock stands still"
         yield f"line {lines[k + 1]}: {told}{more}"
-    if not (steps > 0).any():
+    usual = recording.interval_s
+    if not usual:
         return
-    usual = float(np.median(steps[steps > 0]))
     interval = recording.stream.limits.get("interval_s")
     if interval and abs(usual - interval) > 0.01 * interval:
         yield f"rows are {usual:g} s apart, interval_s is {interval:g}"

@@ -34,6 +34,12 @@ class Recording:
     lines: array[int]  # [n], line of each row in the file
     train: Flags | None  # [n], None: the file does not tell
 
+    @property
+    def interval_s(self) -> float:
+        """The usual time from row to row, s; 0 where no row is later than the one before."""
+        steps = np.diff(self.stream.t)
+        return float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
+
 
 def read(path: Path, limits: dict[str, Any]) -> Recording:
     """Read a stream file; raises GridnodeError (USAGE) with the line that is wrong."""
