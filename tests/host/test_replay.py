@@ -20,7 +20,7 @@ from gridnode_host.detection import grid_sensor
 from gridnode_host.detection.stream_file import Stream, place, write_values
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.replay import operations, recording, vm
-from gridnode_host.replay.episodes import episodes, readable
+from gridnode_host.replay.episodes import episodes, readable, summary
 from gridnode_host.replay.notes import notes
 from gridnode_host.replay.recording import read
 
@@ -381,6 +381,35 @@ def test_a_run_from_file_to_file(recorded: Path, tmp_path: Path) -> None:
         f"wrote {scores}",
     ):
         assert words in out
+
+
+def test_alarms_are_summed_up_by_diagnosis(recorded: Path, tmp_path: Path) -> None:
+    code, out, _ = gridnode(recorded, "--limits", tmp_path / "in.json")
+    assert code == 0
+    head, line = (row.split() for row in out.splitlines()[-2:])
+    assert " ".join(head) == "priority diagnosis alarms in alarm first"
+    assert line == ["2", "range", "2", "30", "s", "2026-01-02T00:40:00Z"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_most_urgent_and_then_the_longest_alarms_are_summed_up_first() -> None:
+    quiet, a, b, c = [2, 2, 2], [9, 2, 2], [2, 9, 2], [2, 2, 9]
+    rows = [[1, 1, 1], quiet, [3, 3, 3], c, quiet, b, quiet, b, quiet, a, a, quiet, c, c, quiet]
+    given = stream(3, **dict(zip("abc", np.transpose(rows), strict=True)))
+    told = replay.judge(given, train=given.train)
+    told.priority[12:14], told.diagnosis[12:14] = 2, "other"
+    told.priority[3] = 0
+    given.t[7:] += 86400
+    lines = summary(episodes(told, recorded_as(given)))
+    assert [tuple(line.values()) for line in lines] == [
+        ("1", "a_fault", "1", "20 s", "1970-01-01 00:00:09Z"),
+        ("2", "b_fault", "2", "20 s", "1970-01-01 00:00:05Z"),
+        ("2", "other", "1", "20 s", "1970-01-01 00:00:12Z"),
+        ("", "c_fault", "1", "10 s", "1970-01-01 00:00:03Z"),
+    ]
+    given.t[10] += 500_000
+    assert summary(episodes(told, recorded_as(given)))[0]["in alarm"] == "5.8 d"
+    assert summary([]) == []
 
 
 def test_events_of_a_run(recorded: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.files import write_atomic
 from gridnode_host.output import Output
 from gridnode_host.replay import recording as recordings
-from gridnode_host.replay.episodes import Episode, episodes, readable
+from gridnode_host.replay.episodes import Episode, episodes, readable, summary
 from gridnode_host.replay.judge import LEARNING, Judgement, judge
 from gridnode_host.replay.notes import notes
 
@@ -189,6 +189,8 @@ def _tell(
     facts.append(("time", f"{seconds:.1f} s"))
     for name, value in facts:
         out.event("fact", f"{name:<10}{value}")
+    if alarms:
+        out.table("diagnosis", summary(alarms), "")
 
 
 def _fields(alarm: Episode) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from gridnode_host.detection.curves import stretches
 from gridnode_host.replay.judge import Judgement
 from gridnode_host.replay.recording import Recording
 
-__all__ = ["Episode", "episodes", "readable"]
+__all__ = ["Episode", "episodes", "readable", "summary"]
 
 _NO_PRIORITY = 255  # behind every other
 
@@ -77,3 +78,30 @@ def episodes(judgement: Judgement, recording: Recording) -> list[Episode]:
             )
         )
     return found
+
+
+def summary(alarms: Sequence[Episode]) -> list[dict[str, str]]:
+    """A line per diagnosis and priority, the most urgent and then the longest first."""
+    groups: dict[tuple[int, str], list[Episode]] = {}
+    for one in alarms:
+        name = one.diagnosis or one.kind or "alarm"
+        groups.setdefault((one.priority or _NO_PRIORITY, name), []).append(one)
+    lasting = {key: sum(one.duration_s for one in group) for key, group in groups.items()}
+    return [
+        {
+            "priority": str(group[0].priority or ""),
+            "diagnosis": key[1],
+            "alarms": str(len(group)),
+            "in alarm": _lasting(lasting[key]),
+            "first": readable(group[0].start),
+        }
+        for key, group in sorted(groups.items(), key=lambda item: (item[0][0], -lasting[item[0]]))
+    ]
+
+
+def _lasting(seconds: float) -> str:
+    """A time as a person reads it, to three digits or so: 40 s, 12 min, 3.5 h, 2.1 d."""
+    for size, unit, most in ((1, "s", 120), (60, "min", 120), (3600, "h", 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.1f} d"
