@@ -17,7 +17,7 @@ from command_line import events
 from gridnode_host import build, replay, resources
 from gridnode_host.bench.figures import detection_runs, probe
 from gridnode_host.detection import grid_sensor
-from gridnode_host.detection.stream_file import Stream, place, write_values
+from gridnode_host.detection.stream_file import Stream, place, read_stream, write_values
 from gridnode_host.errors import Exit, GridnodeError
 from gridnode_host.replay import operations, recording, vm
 from gridnode_host.replay.episodes import episodes, readable, summary
@@ -80,7 +80,7 @@ def place_of(rows: int = 300, train: int | None = 200, **faults: dict[int, float
 def recorded_as(given: Stream) -> recording.Recording:
     """The stream with the number of each row as its timestamp."""
     rows = range(len(given.t))
-    return recording.Recording(given, [str(k) for k in rows], array("q", rows), None)
+    return recording.Recording(given, [str(k) for k in rows], array("q", rows), None, {})
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -570,13 +570,19 @@ def test_without_what_it_needs_it_says_how_to_install_it(missing: str) -> None:
         (b"timestamp,x\n1,2\n\n2\n", "line 4: it has 1 cells, the first line has 2"),
         (b"timestamp,x\n1,2\n2,230,5\n", "line 3: it has 3 cells"),
         (b"timestamp,x\n1,2\n2,on\n", "line 3: x is 'on' and not a number"),
-        (b"timestamp,x\n1,2\n2,inf\n", "line 3: x is inf, which a node cannot measure"),
-        (b"timestamp,x\n1,-1e39\n", "line 2: x is -1e+39, which"),
+        (b"timestamp,x\n1,2\n2,--\n", "line 3: x is '--' and not a number"),
         (b"timestamp,x\n1,2\n,2\n", "line 3: the timestamp '' is neither"),
+        (b"Timestamp,x,timestamp\n1,2,3\n", "line 1: there are two columns 'timestamp'"),
+        (b"timestamp,x\n1,0\n1760000400000,2\n1760000410000,2\n", "line 3: the timestamp '1760000400000' looks"),
+        (b"timestamp,x\n1760000400000,2\n", "line 2: the timestamp '1760000400000' looks like milliseconds, it"),
+        (b"timestamp,x\n1760000400000000,2\n", "line 2: the timestamp '1760000400000000' looks like micro"),
+        (b"timestamp,x\n1760000400000000000,2\n", "line 2: the timestamp '1760000400000000000' looks like nano"),
         (b"timestamp,x\nnan,2\n", "line 2: the timestamp 'nan' is neither"),
         (b"timestamp,x\n1e300,2\n", "line 2: the timestamp '1e300' is neither"),
         (b"timestamp,x\n2026-13-01,2\n", "line 2: the timestamp '2026-13-01' is neither"),
-        (b"timestamp,x,train\n1,2,yes\n", "line 2: train is 'yes' and neither 0 nor 1"),
+        (b"timestamp,x,train\n1,2,2\n", "line 2: train is '2' and neither 0 nor 1, true nor false, yes"),
+        (b"timestamp,x,train\n1,2,maybe\n", "line 2: train is 'maybe' and neither"),
+        (b"timestamp,x,train\n1,2,nan\n", "line 2: train is 'nan' and neither"),
         (b'timestamp,x\n1,"2\n2,3\n', "line 3: unexpected end of data"),
         (b"timestamp,x\n1,2\n2,\xff\n", "line 3: it is not text in UTF-8"),
         (b"timestamp,x\n1,2\n2,\x00\n", "line 3: "),
@@ -690,14 +696,84 @@ def test_strange_data_is_noted_and_passed_on(tmp_path: Path) -> None:
         "never: no row has a value",
         "same: always 5",
         "the limits have i_of_rating and no rating_a: no current is limited",
-        "line 5: the clock goes back by 15 s, and 1 times more",
-        "rows are 15 s apart, interval_s is 60",
+        "1 of 7 rows have the timestamp of the one before, first in line 8",
+        "line 5: the clock goes back by 15 s",
+        "rows are 15 s apart, interval_s of the limits is 60 s: "
+        "rows so far from it are judged by rules alone",
         "1 of 6 rows do not follow the one before by 15 s, first in line 7: 95 s",
     ]
     assert "reason    the stream ends before learning does" in told
     stamps = [row["timestamp"] for row in table(out)]
     assert stamps[0] == "2026-01-01 00:00:00" and stamps[4] == "2026-01-01T01:00:25+01:00"
     assert read(path, {}).stream.t[4] == read(path, {}).stream.t[2] + 5
+
+
+def test_rows_may_be_marked_to_learn_from_in_any_words(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    told = ["0", "1", "true", "False", "YES", "no", "", " 1.0", "TRUE", "No"]
+    path.write_text("timestamp,x,Train\n" + "".join(f"{k},1,{one}\n" for k, one in enumerate(told)))
+    wanted = [False, True, True, False, True, False, False, True, True, False]
+    assert list(read(path, {}).stream.train) == wanted
+    path.write_text(path.read_text().replace("Train", "train"))
+    assert list(read_stream(path).train) == wanted, "gridnode train reads the same"
+
+
+def test_what_stands_for_a_missing_value(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    cells = ["NA", "n/a", "-", " N/A ", "None", "null", "NaN", "", " "]
+    path.write_text("timestamp,x\n" + "".join(f"{k},{one}\n" for k, one in enumerate(cells)))
+    assert np.isnan(read(path, {}).stream.values["x"]).all()
+    assert np.isnan(read_stream(path).values["x"]).all()
+
+
+def test_an_infinite_value_is_missing_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x,y\n1,inf,1\n2,2,-Infinity\n3,-inf,2\n4,1e39,-1\n5,3,2\n")
+    told = read(path, {})
+    assert np.isnan(told.stream.values["x"]).tolist() == [True, False, True, True, False]
+    assert [note for note in notes(told) if "infinite" in note] == [
+        "x: 3 infinite values taken as missing",
+        "y: 1 infinite values taken as missing",
+    ]
+
+
+def test_a_name_of_another_case_is_kept_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("TimeStamp,Voltage,V1,I_N,T_joint,Cover,Label,X,V\n1,1,2,3,4,0,0,5,6\n")
+    told = read(path, {})
+    assert list(told.stream.values) == ["Voltage", "V1", "I_N", "T_joint", "Cover", "Label", "X", "V"]
+    assert told.timestamps == ["1"]
+    assert notes(told)[0] == "Voltage is judged as a plain signal; did you mean voltage?"
+    meant = [line.split()[-1] for line in notes(told)]
+    assert meant == ["voltage?", "v1?", "i_n?", "t_joint?", "cover?", "label?"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (60, "rows are 300 s apart, interval_s of the limits is 60 s: rows so far from it"),
+        (1000, "rows are 300 s apart, interval_s of the limits is 1000 s: rows so far from it"),
+        (400, "rows are 300 s apart, interval_s of the limits is 400 s: times are off by as much"),
+        (340, ""),
+        (300, ""),
+        (None, ""),
+    ],
+)
+def test_another_interval_than_the_limits_say_is_noted(
+    interval: int | None, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x\n" + "".join(f"{300 * k},{k}\n" for k in range(9)))
+    told = notes(read(path, {"interval_s": interval} if interval else {}))
+    assert "".join(told).startswith(words) and bool(told) == bool(words)
+
+
+def test_a_timestamp_that_comes_again_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x\n1,1\n2,2\n2,3\n\n2,4\n3,5\n3,6\n4,7\n")
+    told = read(path, {})
+    assert told.stream.t.tolist() == [1, 2, 2, 2, 3, 3, 4], "every row is kept"
+    assert notes(told) == ["3 of 7 rows have the timestamp of the one before, first in line 4"]
 
 
 def test_null_in_the_limits_is_absent(tmp_path: Path) -> None:
