@@ -1,7 +1,9 @@
 """gridnode replay: the way into the VM and out of it, refusals with their line, files for people."""
 
 import csv
+import errno
 import json
+import os
 import re
 import struct
 import subprocess
@@ -19,7 +21,7 @@ from gridnode_host.bench.figures import detection_runs, probe
 from gridnode_host.detection import grid_sensor
 from gridnode_host.detection.stream_file import Stream, place, read_stream, write_values
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.replay import operations, recording, vm
+from gridnode_host.replay import command, operations, recording, vm
 from gridnode_host.replay.episodes import episodes, readable, summary
 from gridnode_host.replay.notes import notes
 from gridnode_host.replay.recording import read
@@ -638,14 +640,20 @@ def test_malformed_limits_are_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--out", "no/where.csv"], "there is no folder no"),
+        (["--out", "no/where.csv"], "cannot be written: No such file"),
+        (["--out", "no/where.csv"], "next    Make the folder first"),
+        (["--out", "in.json/where.csv"], "next    Name a file in a folder: a part of the path is a file"),
+        (["--out", "/proc/x.csv"], "next    Make the folder first, or name a file in another one"),
         (["--out", "."], "it is a folder"),
+        (["--out", "pipe"], "it is no ordinary file"),
         (["--out", "in.csv"], "it is what is read"),
         (["--out", "x", "--plot", "x"], "it is to hold two things"),
         (["--plot", "x.pdf"], "its name ends in none of .html, .htm, .png"),
         (["--limits", "gone.json"], "gone.json cannot be read"),
+        (["--limits", "gone.json"], "next    Check its path"),
         (["--model", "large"], "no model of a node is that large"),
         (["--model", "folder"], "Is a directory"),
+        (["--model", "folder"], "next    Name a file in that folder"),
         (["--mode", "fast"], "'fast'"),
     ],
 )
@@ -660,6 +668,7 @@ def test_places_are_refused_before_the_work(
     monkeypatch.setattr(vm, "run", lambda *_: pytest.fail("it has run"))
     (tmp_path / "large").write_bytes(bytes(100_000))
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     code, _, err = gridnode(recorded.name, *options)
     assert code == Exit.USAGE
@@ -670,7 +679,32 @@ def test_places_are_refused_before_the_work(
 def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
     code, _, err = gridnode(tmp_path / "gone.csv")
     assert code == Exit.USAGE
-    assert "No such file" in err
+    assert "gone.csv cannot be read: No such file" in err and "next    Check its path" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "exit_code"),
+    [
+        (errno.ENOSPC, "next    Free some room", Exit.INTERNAL),
+        (errno.EACCES, "next    Name a file in a folder that you may write to", Exit.USAGE),
+        (errno.EIO, "next    Name another place", Exit.USAGE),
+    ],
+)
+def test_a_result_that_cannot_be_written(
+    number: int,
+    words: str,
+    exit_code: Exit,
+    recorded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_path: Path, _content: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(command, "write_atomic", fail)
+    code, _, err = gridnode(recorded, "--out", tmp_path / "out.csv")
+    assert code == exit_code
+    assert f"out.csv cannot be written: {os.strerror(number)}" in err and words in err
 
 
 def test_strange_data_is_noted_and_passed_on(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gridnode_host.detection.stream_file import Flags, Floats, Stream, flag, number, seconds
 from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unread
 
 __all__ = ["Recording", "read", "read_limits"]
 
@@ -23,6 +24,7 @@ _TIME, _TRAIN, _IGNORED, _LABEL = "timestamp", "train", ("label", "class"), "lab
 _TIME_RANGE = float(1 << 62)  # s; what the detector makes of a strange time is its own affair
 # what a timestamp is in whose seconds would be later than the year 5000
 _FINER = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
+_STEP = "read the stream"
 _FORM = "The file has a column timestamp, one per signal, and a comma between cells."
 
 
@@ -123,7 +125,7 @@ def read_limits(path: Path) -> dict[str, Any]:
     try:
         limits = json.loads(path.read_text("utf-8-sig"), parse_constant=no_number)
     except OSError as err:
-        refuse(f" cannot be read: {err.strerror}")
+        raise unread("read the limits", path, err) from err
     except json.JSONDecodeError as err:
         refuse(f", line {err.lineno}, column {err.colno}: {err.msg}")
     except (ValueError, RecursionError) as err:
@@ -162,7 +164,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         data = path.read_bytes()
     except OSError as err:
-        _refuse(path, None, f"it cannot be read: {err.strerror}")
+        raise unread(_STEP, path, err) from err
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -178,7 +180,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _column(name: str) -> str:
-    """The name of a column; those that hold no signal are known in any case."""
+    """The name of a column; timestamp and train are known in any case."""
     name = name.strip()
     return name.lower() if name.lower() in (_TIME, _TRAIN) else name
 
@@ -216,7 +218,7 @@ def _check_unit(path: Path, lines: array[int], timestamps: list[str], t: Floats)
 def _refuse(path: Path, line: int | None, cause: str) -> NoReturn:
     place = str(path) if line is None else f"{path}, line {line}"
     raise GridnodeError(
-        "read the stream",
+        _STEP,
         f"{place}: {cause}",
         f"Correct the file. {_FORM}",
         Exit.USAGE,
