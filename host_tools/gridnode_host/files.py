@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gridnode_host.errors import Exit, GridnodeError
 
+_NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ = {
     errno.ENOENT: "Check its path: there is no such file.",
@@ -18,12 +20,9 @@ _READ = {
 }
 _WRITE = {
     errno.ENOENT: "Make the folder first, or name a file in another one.",
-    errno.ENOTDIR: "Name a file in a folder: a part of the path is a file.",
-    errno.EEXIST: "Name a file in a folder: a part of the path is a file.",
     errno.EISDIR: "Name a file in that folder.",
-    errno.EACCES: "Name a file in a folder that you may write to.",
-    errno.EROFS: "Name a file in a folder that you may write to.",
-    errno.EPERM: "Name a file in a folder that you may write to.",
+    **dict.fromkeys(_NO_FOLDER, "Name a file in a folder: a part of the path is a file."),
+    **dict.fromkeys(_DENIED, "Name a file in a folder that you may write to."),
     **dict.fromkeys(_FULL, "Free some room."),
 }
 

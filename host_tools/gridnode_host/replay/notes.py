@@ -37,8 +37,8 @@ def _signals(recording: Recording) -> Iterator[str]:
         meant = name.lower()
         if meant != name and any(known.fullmatch(meant) for known in _KNOWN):
             yield f"{name} is judged as a plain signal; did you mean {meant}?"
-        if name in recording.infinite:
-            yield f"{name}: {recording.infinite[name]} infinite values taken as missing"
+        if count := recording.infinite.get(name):
+            yield f"{name}: {count} infinite value{'s' if count > 1 else ''} taken as missing"
         there = np.flatnonzero(~np.isnan(column))
         if not len(there):
             yield f"{name}: no row has a value"
