@@ -35,7 +35,8 @@ def unread(step: str, path: Path, err: OSError) -> GridnodeError:
 
 def unwritten(step: str, path: Path, err: OSError) -> GridnodeError:
     """The failure of a file that cannot be written, with the advice that fits its reason."""
-    action = _WRITE.get(err.errno or 0, "Name another place.")
+    there = err.errno == errno.ENOENT and path.parent.is_dir()  # as /proc says it
+    action = _WRITE.get(0 if there else err.errno or 0, "Name another place.")
     code = Exit.INTERNAL if err.errno in _FULL else Exit.USAGE
     return GridnodeError(step, f"{path} cannot be written: {err.strerror or err}", action, code)
 

@@ -643,7 +643,8 @@ def test_malformed_limits_are_refused(
         (["--out", "no/where.csv"], "cannot be written: No such file"),
         (["--out", "no/where.csv"], "next    Make the folder first"),
         (["--out", "in.json/where.csv"], "next    Name a file in a folder: a part of the path is a file"),
-        (["--out", "/proc/x.csv"], "next    Make the folder first, or name a file in another one"),
+        (["--out", "/proc/x.csv"], "x.csv cannot be written: No such file"),
+        (["--out", "/proc/x.csv"], "next    Name another place"),
         (["--out", "."], "it is a folder"),
         (["--out", "pipe"], "it is no ordinary file"),
         (["--out", "in.csv"], "it is what is read"),
@@ -767,7 +768,7 @@ def test_an_infinite_value_is_missing_and_counted(tmp_path: Path) -> None:
     assert np.isnan(told.stream.values["x"]).tolist() == [True, False, True, True, False]
     assert [note for note in notes(told) if "infinite" in note] == [
         "x: 3 infinite values taken as missing",
-        "y: 1 infinite values taken as missing",
+        "y: 1 infinite value taken as missing",
     ]
 
 
