@@ -23,6 +23,7 @@ from gridnode_host import certs, faults, monitor, profiles, resources
 from gridnode_host.address import MQTT_PORT, SNTP_PORT, host_port
 from gridnode_host.device import Node, parse_event
 from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unread
 from gridnode_host.output import Output
 
 NODE_JSON = "/config/node.json"
@@ -95,9 +96,7 @@ def wifi_key(file: Path | None, *, ask: bool) -> str | None:
         try:
             lines = file.read_text("utf-8").splitlines()
         except OSError as err:
-            raise GridnodeError(
-                "read the Wi-Fi key", f"{file}: {err.strerror}", "Check the file.", Exit.USAGE
-            ) from err
+            raise unread("read the Wi-Fi key", file, err) from err
         return lines[0] if lines else None
     if WIFI_KEY_VARIABLE in os.environ:
         return os.environ[WIFI_KEY_VARIABLE] or None

@@ -15,6 +15,7 @@ from jsonschema.exceptions import best_match
 
 from gridnode_host import maps, sensor_models
 from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unread
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -34,9 +35,7 @@ def _load(path: Path, what: str) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text("utf-8"))
     except OSError as err:
-        raise GridnodeError(
-            f"read {what}", f"{path} cannot be read: {err.strerror}", exit=Exit.USAGE
-        ) from err
+        raise unread(f"read {what}", path, err) from err
     except ValueError as err:
         raise GridnodeError(
             f"read {what}", f"{path} is not JSON: {err}", "Correct the file.", Exit.USAGE

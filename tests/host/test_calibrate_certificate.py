@@ -409,3 +409,9 @@ def test_the_place_is_checked_before(tmp_path: Path) -> None:
     (tmp_path / "d.html").mkdir()
     with pytest.raises(GridnodeError):
         certificate.check_place(tmp_path / "d.html")
+
+
+def test_a_certificate_that_cannot_be_written_tells_what_helps(tmp_path: Path) -> None:
+    with pytest.raises(GridnodeError) as failure:
+        certificate.write(build(calibrated()), tmp_path / "gone" / "c.html")
+    assert failure.value.action.startswith("The calibration itself is done. Make the folder first")

@@ -1,11 +1,14 @@
 """gridnode replay: the way into the VM and out of it, refusals with their line, files for people."""
 
 import csv
+import errno
 import json
+import os
 import re
 import struct
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ import pytest
 from command_line import events
 from gridnode_host import build, replay, resources
 from gridnode_host.bench.figures import detection_runs, probe
-from gridnode_host.detection.stream_file import Stream, place
+from gridnode_host.detection import grid_sensor
+from gridnode_host.detection.stream_file import Stream, place, read_stream, write_values
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.replay import operations, recording, vm
-from gridnode_host.replay.episodes import episodes, readable
+from gridnode_host.replay import command, operations, recording, vm
+from gridnode_host.replay.episodes import episodes, readable, summary
 from gridnode_host.replay.notes import notes
 from gridnode_host.replay.recording import read
 
@@ -73,6 +77,12 @@ def place_of(rows: int = 300, train: int | None = 200, **faults: dict[int, float
         "nominal": {"v": [207, 253]},
     }
     return given
+
+
+def recorded_as(given: Stream) -> recording.Recording:
+    """The stream with the number of each row as its timestamp."""
+    rows = range(len(given.t))
+    return recording.Recording(given, [str(k) for k in rows], array("q", rows), None, {})
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -375,6 +385,35 @@ def test_a_run_from_file_to_file(recorded: Path, tmp_path: Path) -> None:
         assert words in out
 
 
+def test_alarms_are_summed_up_by_diagnosis(recorded: Path, tmp_path: Path) -> None:
+    code, out, _ = gridnode(recorded, "--limits", tmp_path / "in.json")
+    assert code == 0
+    head, line = (row.split() for row in out.splitlines()[-2:])
+    assert " ".join(head) == "priority diagnosis alarms in alarm first"
+    assert line == ["2", "range", "2", "30", "s", "2026-01-02T00:40:00Z"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_most_urgent_and_then_the_longest_alarms_are_summed_up_first() -> None:
+    quiet, a, b, c = [2, 2, 2], [9, 2, 2], [2, 9, 2], [2, 2, 9]
+    rows = [[1, 1, 1], quiet, [3, 3, 3], c, quiet, b, quiet, b, quiet, a, a, quiet, c, c, quiet]
+    given = stream(3, **dict(zip("abc", np.transpose(rows), strict=True)))
+    told = replay.judge(given, train=given.train)
+    told.priority[12:14], told.diagnosis[12:14] = 2, "other"
+    told.priority[3] = 0
+    given.t[7:] += 86400
+    lines = summary(episodes(told, recorded_as(given)))
+    assert [tuple(line.values()) for line in lines] == [
+        ("1", "a_fault", "1", "20 s", "1970-01-01 00:00:09Z"),
+        ("2", "b_fault", "2", "20 s", "1970-01-01 00:00:05Z"),
+        ("2", "other", "1", "20 s", "1970-01-01 00:00:12Z"),
+        ("", "c_fault", "1", "10 s", "1970-01-01 00:00:03Z"),
+    ]
+    given.t[10] += 500_000
+    assert summary(episodes(told, recorded_as(given)))[0]["in alarm"] == "5.8 d"
+    assert summary([]) == []
+
+
 def test_events_of_a_run(recorded: Path, tmp_path: Path) -> None:
     limits = ["--limits", tmp_path / "in.json"]
     code, out, _ = gridnode(recorded, *limits, "--json", "--mode", "guarded")
@@ -533,13 +572,19 @@ def test_without_what_it_needs_it_says_how_to_install_it(missing: str) -> None:
         (b"timestamp,x\n1,2\n\n2\n", "line 4: it has 1 cells, the first line has 2"),
         (b"timestamp,x\n1,2\n2,230,5\n", "line 3: it has 3 cells"),
         (b"timestamp,x\n1,2\n2,on\n", "line 3: x is 'on' and not a number"),
-        (b"timestamp,x\n1,2\n2,inf\n", "line 3: x is inf, which a node cannot measure"),
-        (b"timestamp,x\n1,-1e39\n", "line 2: x is -1e+39, which"),
+        (b"timestamp,x\n1,2\n2,--\n", "line 3: x is '--' and not a number"),
         (b"timestamp,x\n1,2\n,2\n", "line 3: the timestamp '' is neither"),
+        (b"Timestamp,x,timestamp\n1,2,3\n", "line 1: there are two columns 'timestamp'"),
+        (b"timestamp,x\n1,0\n1760000400000,2\n1760000410000,2\n", "line 3: the timestamp '1760000400000' looks"),
+        (b"timestamp,x\n1760000400000,2\n", "line 2: the timestamp '1760000400000' looks like milliseconds, it"),
+        (b"timestamp,x\n1760000400000000,2\n", "line 2: the timestamp '1760000400000000' looks like micro"),
+        (b"timestamp,x\n1760000400000000000,2\n", "line 2: the timestamp '1760000400000000000' looks like nano"),
         (b"timestamp,x\nnan,2\n", "line 2: the timestamp 'nan' is neither"),
         (b"timestamp,x\n1e300,2\n", "line 2: the timestamp '1e300' is neither"),
         (b"timestamp,x\n2026-13-01,2\n", "line 2: the timestamp '2026-13-01' is neither"),
-        (b"timestamp,x,train\n1,2,yes\n", "line 2: train is 'yes' and neither 0 nor 1"),
+        (b"timestamp,x,train\n1,2,2\n", "line 2: train is '2' and neither 0 nor 1, true nor false, yes"),
+        (b"timestamp,x,train\n1,2,maybe\n", "line 2: train is 'maybe' and neither"),
+        (b"timestamp,x,train\n1,2,nan\n", "line 2: train is 'nan' and neither"),
         (b'timestamp,x\n1,"2\n2,3\n', "line 3: unexpected end of data"),
         (b"timestamp,x\n1,2\n2,\xff\n", "line 3: it is not text in UTF-8"),
         (b"timestamp,x\n1,2\n2,\x00\n", "line 3: "),
@@ -595,14 +640,21 @@ def test_malformed_limits_are_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--out", "no/where.csv"], "there is no folder no"),
+        (["--out", "no/where.csv"], "cannot be written: No such file"),
+        (["--out", "no/where.csv"], "next    Make the folder first"),
+        (["--out", "in.json/where.csv"], "next    Name a file in a folder: a part of the path is a file"),
+        (["--out", "/proc/x.csv"], "x.csv cannot be written: No such file"),
+        (["--out", "/proc/x.csv"], "next    Name another place"),
         (["--out", "."], "it is a folder"),
+        (["--out", "pipe"], "it is no ordinary file"),
         (["--out", "in.csv"], "it is what is read"),
         (["--out", "x", "--plot", "x"], "it is to hold two things"),
         (["--plot", "x.pdf"], "its name ends in none of .html, .htm, .png"),
         (["--limits", "gone.json"], "gone.json cannot be read"),
+        (["--limits", "gone.json"], "next    Check its path"),
         (["--model", "large"], "no model of a node is that large"),
         (["--model", "folder"], "Is a directory"),
+        (["--model", "folder"], "next    Name a file in that folder"),
         (["--mode", "fast"], "'fast'"),
     ],
 )
@@ -617,6 +669,7 @@ def test_places_are_refused_before_the_work(
     monkeypatch.setattr(vm, "run", lambda *_: pytest.fail("it has run"))
     (tmp_path / "large").write_bytes(bytes(100_000))
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     code, _, err = gridnode(recorded.name, *options)
     assert code == Exit.USAGE
@@ -627,7 +680,32 @@ def test_places_are_refused_before_the_work(
 def test_a_stream_that_is_not_there(tmp_path: Path) -> None:
     code, _, err = gridnode(tmp_path / "gone.csv")
     assert code == Exit.USAGE
-    assert "No such file" in err
+    assert "gone.csv cannot be read: No such file" in err and "next    Check its path" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "exit_code"),
+    [
+        (errno.ENOSPC, "next    Free some room", Exit.INTERNAL),
+        (errno.EACCES, "next    Name a file in a folder that you may write to", Exit.USAGE),
+        (errno.EIO, "next    Name another place", Exit.USAGE),
+    ],
+)
+def test_a_result_that_cannot_be_written(
+    number: int,
+    words: str,
+    exit_code: Exit,
+    recorded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_path: Path, _content: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(command, "write_atomic", fail)
+    code, _, err = gridnode(recorded, "--out", tmp_path / "out.csv")
+    assert code == exit_code
+    assert f"out.csv cannot be written: {os.strerror(number)}" in err and words in err
 
 
 def test_strange_data_is_noted_and_passed_on(tmp_path: Path) -> None:
@@ -653,14 +731,84 @@ def test_strange_data_is_noted_and_passed_on(tmp_path: Path) -> None:
         "never: no row has a value",
         "same: always 5",
         "the limits have i_of_rating and no rating_a: no current is limited",
-        "line 5: the clock goes back by 15 s, and 1 times more",
-        "rows are 15 s apart, interval_s is 60",
+        "1 of 7 rows have the timestamp of the one before, first in line 8",
+        "line 5: the clock goes back by 15 s",
+        "rows are 15 s apart, interval_s of the limits is 60 s: "
+        "rows so far from it are judged by rules alone",
         "1 of 6 rows do not follow the one before by 15 s, first in line 7: 95 s",
     ]
     assert "reason    the stream ends before learning does" in told
     stamps = [row["timestamp"] for row in table(out)]
     assert stamps[0] == "2026-01-01 00:00:00" and stamps[4] == "2026-01-01T01:00:25+01:00"
     assert read(path, {}).stream.t[4] == read(path, {}).stream.t[2] + 5
+
+
+def test_rows_may_be_marked_to_learn_from_in_any_words(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    told = ["0", "1", "true", "False", "YES", "no", "", " 1.0", "TRUE", "No"]
+    path.write_text("timestamp,x,Train\n" + "".join(f"{k},1,{one}\n" for k, one in enumerate(told)))
+    wanted = [False, True, True, False, True, False, False, True, True, False]
+    assert list(read(path, {}).stream.train) == wanted
+    path.write_text(path.read_text().replace("Train", "train"))
+    assert list(read_stream(path).train) == wanted, "gridnode train reads the same"
+
+
+def test_what_stands_for_a_missing_value(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    cells = ["NA", "n/a", "-", " N/A ", "None", "null", "NaN", "", " "]
+    path.write_text("timestamp,x\n" + "".join(f"{k},{one}\n" for k, one in enumerate(cells)))
+    assert np.isnan(read(path, {}).stream.values["x"]).all()
+    assert np.isnan(read_stream(path).values["x"]).all()
+
+
+def test_an_infinite_value_is_missing_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x,y\n1,inf,1\n2,2,-Infinity\n3,-inf,2\n4,1e39,-1\n5,3,2\n")
+    told = read(path, {})
+    assert np.isnan(told.stream.values["x"]).tolist() == [True, False, True, True, False]
+    assert [note for note in notes(told) if "infinite" in note] == [
+        "x: 3 infinite values taken as missing",
+        "y: 1 infinite value taken as missing",
+    ]
+
+
+def test_a_name_of_another_case_is_kept_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("TimeStamp,Voltage,V1,I_N,T_joint,Cover,Label,X,V\n1,1,2,3,4,0,0,5,6\n")
+    told = read(path, {})
+    assert list(told.stream.values) == ["Voltage", "V1", "I_N", "T_joint", "Cover", "Label", "X", "V"]
+    assert told.timestamps == ["1"]
+    assert notes(told)[0] == "Voltage is judged as a plain signal; did you mean voltage?"
+    meant = [line.split()[-1] for line in notes(told)]
+    assert meant == ["voltage?", "v1?", "i_n?", "t_joint?", "cover?", "label?"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (60, "rows are 300 s apart, interval_s of the limits is 60 s: rows so far from it"),
+        (1000, "rows are 300 s apart, interval_s of the limits is 1000 s: rows so far from it"),
+        (400, "rows are 300 s apart, interval_s of the limits is 400 s: times are off by as much"),
+        (340, ""),
+        (300, ""),
+        (None, ""),
+    ],
+)
+def test_another_interval_than_the_limits_say_is_noted(
+    interval: int | None, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x\n" + "".join(f"{300 * k},{k}\n" for k in range(9)))
+    told = notes(read(path, {"interval_s": interval} if interval else {}))
+    assert "".join(told).startswith(words) and bool(told) == bool(words)
+
+
+def test_a_timestamp_that_comes_again_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("timestamp,x\n1,1\n2,2\n2,3\n\n2,4\n3,5\n3,6\n4,7\n")
+    told = read(path, {})
+    assert told.stream.t.tolist() == [1, 2, 2, 2, 3, 3, 4], "every row is kept"
+    assert notes(told) == ["3 of 7 rows have the timestamp of the one before, first in line 4"]
 
 
 def test_null_in_the_limits_is_absent(tmp_path: Path) -> None:
@@ -753,13 +901,50 @@ def test_what_the_limits_leave_open_the_stream_tells(recorded: Path, tmp_path: P
 def test_alarms_are_counted_from_raise_to_clear() -> None:
     given = stream(3, a=[1, 2, 3, 9, 9, 2, 9], b=[1, 2, 3, 2, 99, 2, 2])
     told = replay.judge(given, train=given.train)
-    first, last = episodes(told, [str(k) for k in range(7)])
+    first, last = episodes(told, recorded_as(given))
     assert (first.start, first.end, first.rows, first.priority) == ("3", "4", 2, 1)
+    assert (first.duration_s, last.duration_s) == (20, 10), "to the end of the last row"
     assert (first.signals, last.signals) == (["b", "a"], ["a"])
-    told.priority[3:5], told.diagnosis[3:5] = [1, 3], ["short_circuit", "period"]
-    told.priority[5:7], told.diagnosis[5:7] = [0, 3], ["", "drift"]
-    first, last = episodes(told, [str(k) for k in range(7)])
-    assert (first.priority, first.diagnosis) == (1, "short_circuit"), "of the most urgent rows"
-    assert (last.priority, last.diagnosis) == (3, "drift")
     assert readable("1767312200") == "2026-01-02 00:03:20Z"
     assert readable("1e99") == "1e99"
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_an_alarm_is_told_by_one_row() -> None:
+    """The first of its most urgent ones, and each that is more urgent than before has its sentence."""
+    a = [1, 2, 3, 2, 9, 8, 2, 7, 2, 2, 6]
+    b = [1, 2, 3, 9, 9, 2, 8, 2, 2, 9, 9]  # `a` is the more urgent, `b` is told where both are
+    given = stream(3, a=a, b=b)
+    told = replay.judge(given, train=given.train)
+    one, other = episodes(told, recorded_as(given))
+    assert (one.start, one.end, one.at) == ("3", "7", "5")
+    assert (one.kind, one.diagnosis, one.priority) == ("range_high", "a_fault", 1)
+    assert one.sentence == "a is 8 at 1700000050" and one.signals == ["a", "b"]
+    assert (other.at, other.diagnosis, other.priority) == ("9", "b_fault", 2), "the first of equals"
+    assert other.sentence == "b is 9 at 1700000090"
+    assert sorted(told.sentences) == [3, 5, 9], "not one of every change: there may be one a row"
+    told.priority[3:8] = [0, 3, 0, 3, 4]
+    assert episodes(told, recorded_as(given))[0].at == "4", "no priority is the least urgent"
+
+
+def test_what_an_alarm_is_called_stands_in_one_row_of_the_scores(tmp_path: Path) -> None:
+    """Alarms of a line sensor that change from row to row."""
+    out = tmp_path / "out.csv"
+    sensors = grid_sensor.readings(np.random.default_rng(2), np.arange(700) >= 400)
+    source = tmp_path / "in.csv"
+    write_values(grid_sensor.labelled("in", *sensors, 400), source)
+    (tmp_path / "in.json").write_text(json.dumps(grid_sensor.limits(400)))
+    options = ["--limits", tmp_path / "in.json", "--out", out, "--json"]
+    alarms = [one for one in events(gridnode(source, *options)[1]) if one["event"] == "alarm"]
+    rows = {row["timestamp"]: row for row in table(out)}
+    changing = 0
+    for alarm in alarms:
+        row, start = rows[alarm["at"]], rows[alarm["start"]]
+        assert (row["kind"], row["diagnosis"]) == (alarm["kind"], alarm["diagnosis"])
+        assert row["priority"] == str(alarm["priority"])
+        if alarm["diagnosis"] != alarm["kind"]:
+            name = alarm["diagnosis"].replace("_", " ").capitalize()
+            assert alarm["sentence"].startswith(name + ":")
+        assert alarm["duration_s"] == 10 * alarm["rows"]
+        changing += start["diagnosis"] != row["diagnosis"]
+    assert len(alarms) > 20 and changing > 5

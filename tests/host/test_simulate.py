@@ -61,8 +61,9 @@ def test_21_sensors_in_a_folder(tmp_path: Path) -> None:
 
 def test_sensors_without_anomalies(tmp_path: Path) -> None:
     assert simulate("grid-sensor", "--out", str(tmp_path), "--hours", "0.1")[0] == 0
-    stream = read_stream(tmp_path / "sensor-21.csv")
+    stream = read_stream(tmp_path / "sensor-21.csv", tmp_path / "META.json")
     assert len(stream.t) == 36
+    assert stream.train.sum() == stream.limits["train_rows"] == 12, "a third, where 6 h are more"
     assert not stream.label.any()
 
 
@@ -87,11 +88,13 @@ def test_the_kinds_are_listed() -> None:
     [
         (["grid-sensor"], "nothing is asked for"),
         (["grid-sensor", "--live", "--out", "x"], "both --out and --live"),
-        (["grid-sensor", "--out", "x", "--hours", "1", "--anomalies"], "no time for anomalies"),
+        (["grid-sensor", "--out", "x", "--hours", "1", "--train-hours", "3"], "no row to judge"),
+        (["grid-sensor", "--out", "x", "--hours", "3", "--train-hours", "3"], "no row to judge"),
         (["grid-sensor", "--out", "/dev/null/x"], "/dev/null/x"),
         (["faults", "--kind", "t_nothing", "--out", "x.csv"], "no kind 't_nothing'"),
         (["faults"], "no --out"),
         (["faults", "--kind", "seed", "--out", "/dev/null/x.csv"], "/dev/null/x.csv"),
+        (["faults", "--kind", "seed", "--out", "/dev/null/x.csv"], "next    Name a file in a folder"),
         (["sysmon", "--broker", "host:port"], "not HOST or HOST:PORT"),
         (["sysmon", "--broker", "host", "--thing", "nobody"], "none for nobody"),
         (["sysmon", "--thing", "a/b", "--count", "1"], "a/b"),

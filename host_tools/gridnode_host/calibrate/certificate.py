@@ -11,7 +11,7 @@ from gridnode_host import pages
 from gridnode_host.calibrate import page
 from gridnode_host.calibrate.document import Document, build, digest
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.files import write_atomic
+from gridnode_host.files import unwritten, write_atomic
 
 __all__ = ["Checked", "build", "check_place", "render", "verify", "write"]
 
@@ -57,12 +57,9 @@ def write(document: Document, path: Path) -> Path:
         write_atomic(beside, text.encode() + b"\n")
         write_atomic(path, html.encode())
     except OSError as err:
-        raise GridnodeError(
-            "write the certificate",
-            f"{path}: {err.strerror}",
-            "The calibration itself is done. Free some room.",
-            Exit.INTERNAL,
-        ) from err
+        failure = unwritten("write the certificate", path, err)
+        failure.action = f"The calibration itself is done. {failure.action}"
+        raise failure from err
     return beside
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gridnode_host.calibrate import plan_check, steps
 from gridnode_host.calibrate.quantities import Value, written
-from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unread
 
 MAX_SPREAD_PERCENT = 0.5
 _LARGEST_FILE = 1_000_000
@@ -128,9 +128,7 @@ def load(path: Path, *, need_steps: bool = True) -> Plan:
     try:
         data = path.read_bytes()
     except OSError as err:
-        raise GridnodeError(
-            "read the plan", f"{path}: {err.strerror}", "Check the file.", Exit.USAGE
-        ) from err
+        raise unread("read the plan", path, err) from err
     return parse(data, path.parent, need_steps=need_steps)
 
 

@@ -29,8 +29,8 @@ def replay(
         Path,
         typer.Argument(
             help="CSV: timestamp (epoch seconds or ISO 8601) and a column per signal. An empty "
-            "cell is a missing value. train (0 or 1) marks the rows to learn from; label, "
-            "label_* and class are not read."
+            "cell, NA or - is a missing value. train (0 or 1, true or false, yes or no) marks the rows "
+            "to learn from; label, label_* and class are not read."
         ),
     ],
     limits: Annotated[

@@ -3,7 +3,8 @@
 A stream file has the columns `timestamp` (epoch seconds or ISO 8601), one per signal, and, where
 it is labelled, `label`, `label_<signal>`, `class` and `train`. A scores file has `timestamp`,
 `grade`, `alarm` and, where the detector tells them, `grade_<signal>`, `alarm_<signal>`, `kind`,
-`priority` and `diagnosis`. An empty cell is a missing value, in a label one that nobody scores.
+`priority` and `diagnosis`. An empty cell is a missing value, in a label one that nobody scores;
+so are NA, N/A, NaN, None, null and -, in any case. `train` is 0 or 1, true or false, yes or no.
 
 Arrays have one entry per row of the stream; n is the number of rows.
 """
@@ -25,7 +26,9 @@ from numpy.typing import NDArray
 __all__ = [
     "Scores",
     "Stream",
+    "flag",
     "limits_of",
+    "number",
     "place",
     "read_nab",
     "read_scores",
@@ -41,7 +44,8 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Texts = NDArray[np.object_]
 
-_MISSING = ("", "nan", "None")
+_MISSING = ("", "na", "n/a", "nan", "none", "null", "-")
+_FLAGS = {"": False, "false": False, "no": False, "true": True, "yes": True}
 _NOT_SIGNALS = ("timestamp", "label", "class", "train")
 _LABEL, _GRADE, _ALARM = "label_", "grade_", "alarm_"
 
@@ -110,6 +114,27 @@ def seconds(text: str) -> float:
         return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
 
 
+def number(cell: str) -> float:
+    """A value, NaN if it is missing; raises ValueError for other text."""
+    if not cell:
+        return math.nan
+    try:
+        return float(cell)
+    except ValueError:
+        if cell.strip().lower() in _MISSING:
+            return math.nan
+        raise
+
+
+def flag(cell: str) -> bool:
+    """A yes or no, empty is no; raises ValueError for other text and numbers."""
+    text = cell.strip().lower()
+    found = _FLAGS[text] if text in _FLAGS else float(text)
+    if found not in (0, 1):
+        raise ValueError(cell)
+    return found > 0
+
+
 def read_stream(path: Path, limits: Path | None = None) -> Stream:
     """Read a stream file, and its limits where they are given."""
     cells = _read(path)
@@ -125,7 +150,7 @@ def read_stream(path: Path, limits: Path | None = None) -> Stream:
         unscored=np.isnan(label),
         by_signal={name: _numbers(column) for name, column in told.items() if column is not None},
         fault=np.array(cells.get("class", [""] * len(t)), dtype=object),
-        train=_numbers(cells["train"]) > 0.5 if "train" in cells else np.zeros(len(t), dtype=bool),
+        train=np.array([flag(text) for text in cells.get("train", [""] * len(t))], dtype=bool),
         limits=json.loads(limits.read_text()) if limits else {},
     )
 
@@ -245,7 +270,7 @@ def _write(columns: Mapping[str, list[str]], path: Path) -> None:
 
 
 def _numbers(cells: list[str]) -> Floats:
-    return np.array([math.nan if text in _MISSING else float(text) for text in cells], dtype=float)
+    return np.array([number(text) for text in cells], dtype=float)
 
 
 def _written(values: Floats | Flags) -> list[str]:

@@ -17,7 +17,7 @@ from gridnode_host.detection import forest_score, sources, train
 from gridnode_host.detection.forest_file import FORMAT, ROOM, Forest
 from gridnode_host.detection.stream_file import Stream
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.files import write_atomic
+from gridnode_host.files import unwritten, write_atomic
 from gridnode_host.output import Output
 
 __all__ = ["Order", "run"]
@@ -99,12 +99,7 @@ def run(out: Output, order: Order) -> None:
         beside = order.out.with_suffix(".json")
         write_atomic(beside, (json.dumps(record, indent=1) + "\n").encode())
     except OSError as err:
-        raise GridnodeError(
-            "write the forest",
-            f"{order.out}: {err.strerror or err}",
-            "Give a place that can be written with --out.",
-            Exit.USAGE,
-        ) from err
+        raise unwritten("write the forest", order.out, err) from err
     out.table("class", score.table(), "no row")
     summary = score.summary()
     events = summary["events_named"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any
 
 from gridnode_host import resources
 from gridnode_host.errors import Exit, GridnodeError
-from gridnode_host.files import write_atomic
+from gridnode_host.files import unread, unwritten, write_atomic
 from gridnode_host.output import Output
 from gridnode_host.replay import recording as recordings
-from gridnode_host.replay.episodes import Episode, episodes, readable
+from gridnode_host.replay.episodes import Episode, episodes, readable, summary
 from gridnode_host.replay.judge import LEARNING, Judgement, judge
 from gridnode_host.replay.notes import notes
 
 __all__ = ["run"]
 
+_PLACE = "find the place of the result"
 _PLOTS = (".html", ".htm", ".png")
 _MODEL_LIMIT = 65536  # bytes; a node's model has a few thousand
 
@@ -66,7 +67,7 @@ def run(
         judgement = judge(
             stream, mode, saved, train=recording.train, forest=trees, progress=progress
         )
-    alarms = episodes(judgement, recording.timestamps)
+    alarms = episodes(judgement, recording)
     files: list[tuple[Path, bytes]] = []
     if scores:
         files.append((scores, _scores(recording.timestamps, judgement)))
@@ -189,6 +190,8 @@ def _tell(
     facts.append(("time", f"{seconds:.1f} s"))
     for name, value in facts:
         out.event("fact", f"{name:<10}{value}")
+    if alarms:
+        out.table("diagnosis", summary(alarms), "")
 
 
 def _fields(alarm: Episode) -> dict[str, Any]:
@@ -196,11 +199,13 @@ def _fields(alarm: Episode) -> dict[str, Any]:
         "start": alarm.start,
         "end": alarm.end,
         "rows": alarm.rows,
+        "duration_s": alarm.duration_s,
+        "at": alarm.at,
         "kind": alarm.kind,
         "diagnosis": alarm.diagnosis,
         "priority": alarm.priority or None,
-        "signals": alarm.signals,
         "sentence": alarm.sentence,
+        "signals": alarm.signals,
     }
 
 
@@ -223,16 +228,15 @@ def _read_model(path: Path | None) -> bytes | None:
     try:
         content = path.read_bytes()
     except OSError as err:
-        raise _no_model(f"{path}: {err.strerror}") from err
+        raise unread("read the model", path, err) from err
     if len(content) > _MODEL_LIMIT:
-        raise _no_model(f"{path} has {len(content)} bytes; no model of a node is that large")
+        raise GridnodeError(
+            "read the model",
+            f"{path} has {len(content)} bytes; no model of a node is that large",
+            "Name a file that gridnode replay --model wrote.",
+            Exit.USAGE,
+        )
     return content
-
-
-def _no_model(cause: str) -> GridnodeError:
-    return GridnodeError(
-        "read the model", cause, "Name a file that gridnode replay --model wrote.", Exit.USAGE
-    )
 
 
 def _check_places(written: Sequence[Path], read: Sequence[Path]) -> None:
@@ -245,16 +249,16 @@ def _check_places(written: Sequence[Path], read: Sequence[Path]) -> None:
             raise _no_place(path, "it is what is read")
         if path.is_dir():
             raise _no_place(path, "it is a folder")
-        if not path.parent.is_dir():
-            raise _no_place(path, f"there is no folder {path.parent}")
-        if not os.access(path.parent, os.W_OK):
-            raise _no_place(path, f"{path.parent} cannot be written")
+        if path.exists() and not path.is_file():
+            raise _no_place(path, "it is no ordinary file")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()  # permissions do not tell of /proc
+        except OSError as err:
+            raise unwritten(_PLACE, path, err) from err
 
 
 def _no_place(path: Path, cause: str) -> GridnodeError:
-    return GridnodeError(
-        "find the place of the result", f"{path}: {cause}", "Name another file.", Exit.USAGE
-    )
+    return GridnodeError(_PLACE, f"{path}: {cause}", "Name another file.", Exit.USAGE)
 
 
 def _write(files: Sequence[tuple[Path, bytes]]) -> None:
@@ -262,6 +266,4 @@ def _write(files: Sequence[tuple[Path, bytes]]) -> None:
         try:
             write_atomic(path, content)
         except OSError as err:
-            raise GridnodeError(
-                "write the result", f"{path}: {err.strerror}", "Free some room."
-            ) from err
+            raise unwritten("write the result", path, err) from err

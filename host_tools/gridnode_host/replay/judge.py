@@ -39,7 +39,7 @@ class Judgement:
     diagnosis: Texts  # [n]
     grades: Grades  # [n, signals]
     alarms: Flags  # [n, signals]
-    sentences: dict[int, str]  # of rows in which an alarm begins or its kind changes
+    sentences: dict[int, str]  # of rows in which an alarm begins or becomes more urgent than it was
     state: str
     reason: str
     learnt: int

@@ -20,6 +20,10 @@ _FAMILIES = {
     "p": re.compile(r"power|p\d+"),
     "t": re.compile(r"temperature|t_.*"),
 }
+# names that mean something
+_KNOWN = (*_FAMILIES.values(), re.compile("humidity|cover|class|label(_.*)?"))
+_OFF = 0.2  # of the interval, from which on times in rows are other times
+_FAR = 2  # times as long or as short, from which on the detector does not compare rows
 
 
 def notes(recording: Recording) -> list[str]:
@@ -30,6 +34,11 @@ def notes(recording: Recording) -> list[str]:
 def _signals(recording: Recording) -> Iterator[str]:
     rows = len(recording.timestamps)
     for name, column in recording.stream.values.items():
+        meant = name.lower()
+        if meant != name and any(known.fullmatch(meant) for known in _KNOWN):
+            yield f"{name} is judged as a plain signal; did you mean {meant}?"
+        if count := recording.infinite.get(name):
+            yield f"{name}: {count} infinite value{'s' if count > 1 else ''} taken as missing"
         there = np.flatnonzero(~np.isnan(column))
         if not len(there):
             yield f"{name}: no row has a value"
@@ -62,18 +71,25 @@ def _limits(recording: Recording) -> Iterator[str]:
 
 def _times(recording: Recording) -> Iterator[str]:
     steps, lines = np.diff(recording.stream.t), recording.lines
-    back = np.flatnonzero(steps <= 0)
+    again = np.flatnonzero(steps == 0)
+    if len(again):
+        yield (
+            f"{len(again)} of {len(lines)} rows have the timestamp of the one before, "
+            f"first in line {lines[int(again[0]) + 1]}"
+        )
+    back = np.flatnonzero(steps < 0)
     if len(back):
         k = int(back[0])
         more = f", and {len(back) - 1} times more" if len(back) > 1 else ""
-        told = f"the clock goes back by {-steps[k]:g} s" if steps[k] else "the clock stands still"
-        yield f"line {lines[k + 1]}: {told}{more}"
-    if not (steps > 0).any():
+        yield f"line {lines[k + 1]}: the clock goes back by {-steps[k]:g} s{more}"
+    usual = recording.interval_s
+    if not usual:
         return
-    usual = float(np.median(steps[steps > 0]))
     interval = recording.stream.limits.get("interval_s")
-    if interval and abs(usual - interval) > 0.01 * interval:
-        yield f"rows are {usual:g} s apart, interval_s is {interval:g}"
+    if interval and abs(usual - interval) > _OFF * interval:
+        far = not interval / _FAR <= usual <= interval * _FAR
+        effect = "rows so far from it are judged by rules alone" if far else "times are off by as much"
+        yield f"rows are {usual:g} s apart, interval_s of the limits is {interval:g} s: {effect}"
     other = np.flatnonzero((steps > 0) & (np.abs(steps - usual) > 0.5 * usual))
     if len(other):
         k = int(other[0])

@@ -6,8 +6,9 @@ the row before which learning has ended, null where the detector decides.
 
 stdout: frames, each with a byte before it that begins no text. 1: `<hBBHH` (grade, alarm, priority, number of the
 kind, of the diagnosis), an int16 of a grade and a byte of an alarm per signal. 2: `<I` and a text, which gets the next
-number (0 is the empty one). 3: `<I` and the sentence of the row that follows. 4: `<I` and the JSON of the end. 5: the
-traceback of a failure, up to the end of the stream. 6: `<I` and why the forest is refused.
+number (0 is the empty one). 3: `<I` and the sentence of the row that follows, in which an alarm begins or becomes more
+urgent than it has been. 4: `<I` and the JSON of the end. 5: the traceback of a failure, up to the end of the stream.
+6: `<I` and why the forest is refused.
 
 Every format has its size and order written out, so that VMs of 32 and of 64 bits speak alike.
 """
@@ -22,6 +23,7 @@ import sys
 _ROW, _TEXT, _SENTENCE, _END, _FAILURE, _REFUSAL = b"\1", b"\2", b"\3", b"\4", b"\5", b"\6"
 _ROW_IN = "<qB"
 _DECIDES = 2
+_NO_PRIORITY, _NO_ALARM = 255, 256  # behind every priority
 
 
 class Teller:
@@ -31,15 +33,16 @@ class Teller:
         self._write = stream.write
         self._numbers = {"": 0}
         self._head = bytearray(9)
-        self._alarmed = ""
+        self._urgency = _NO_ALARM  # the most of the alarm that there is
 
     def row(self, detector):
         kind = self._number(detector.kind)
         diagnosis = self._number(detector.diagnosis)
+        urgency = detector.priority or _NO_PRIORITY
         if not detector.alarm:
-            self._alarmed = None
-        elif self._alarmed != detector.kind:  # not in every row: the sentence may hold a value
-            self._alarmed = detector.kind
+            self._urgency = _NO_ALARM
+        elif urgency < self._urgency:  # not in every row: the sentence may hold a value
+            self._urgency = urgency
             self.text(_SENTENCE, detector.text)
         head = self._head
         struct.pack_into(

@@ -7,21 +7,24 @@ import io
 import json
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from gridnode_host.detection.stream_file import Flags, Stream, seconds
+from gridnode_host.detection.stream_file import Flags, Floats, Stream, flag, number, seconds
 from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unread
 
 __all__ = ["Recording", "read", "read_limits"]
 
 _TIME, _TRAIN, _IGNORED, _LABEL = "timestamp", "train", ("label", "class"), "label_"
-_MISSING = ("", "none", "null")
 _TIME_RANGE = float(1 << 62)  # s; what the detector makes of a strange time is its own affair
+# what a timestamp is in whose seconds would be later than the year 5000
+_FINER = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
+_STEP = "read the stream"
 _FORM = "The file has a column timestamp, one per signal, and a comma between cells."
 
 
@@ -33,46 +36,60 @@ class Recording:
     timestamps: list[str]  # [n], as they stand in the file
     lines: array[int]  # [n], line of each row in the file
     train: Flags | None  # [n], None: the file does not tell
+    infinite: Mapping[str, int]  # how many values of a signal are, which count as missing
+
+    @property
+    def interval_s(self) -> float:
+        """The usual time from row to row, s; 0 where no row is later than the one before."""
+        steps = np.diff(self.stream.t)
+        return float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
 
 
 def read(path: Path, limits: dict[str, Any]) -> Recording:
     """Read a stream file; raises GridnodeError (USAGE) with the line that is wrong."""
     lines = _lines(path)
     try:
-        number, head = next(lines)
+        first, head = next(lines)
     except StopIteration:
         _refuse(path, None, "it is empty")
-    head = [name.strip() for name in head]
-    _check_head(path, number, head)
+    head = [_column(name) for name in head]
+    _check_head(path, first, head)
     signals = [
         k
         for k, name in enumerate(head)
         if name not in (_TIME, _TRAIN, *_IGNORED) and not name.startswith(_LABEL)
     ]
     if not signals:
-        _refuse(path, number, "there is no column of a signal")
+        _refuse(path, first, "there is no column of a signal")
     at_time, at_train = head.index(_TIME), head.index(_TRAIN) if _TRAIN in head else None
     timestamps: list[str] = []
-    t, values, train, numbers = array("d"), array("d"), array("b"), array("q")
-    for number, line in lines:
+    t, values, train, places = array("d"), array("d"), array("b"), array("q")
+    for place, line in lines:
         if len(line) != len(head):
             told = f"it has {len(line)} cells, the first line has {len(head)}"
-            _refuse(path, number, told)
+            _refuse(path, place, told)
         timestamps.append(line[at_time])
-        t.append(_time(path, number, line[at_time]))
+        t.append(_time(path, place, line[at_time]))
         for k in signals:
-            cell = line[k]
             try:
-                values.append(float(cell) if cell else math.nan)
+                values.append(number(line[k]))
             except ValueError:
-                values.append(_odd(path, number, head[k], cell))
+                _refuse(path, place, f"{head[k]} is {line[k]!r} and not a number")
         if at_train is not None:
-            train.append(_flag(path, number, line[at_train]))
-        numbers.append(number)
+            try:
+                train.append(flag(line[at_train]))
+            except ValueError:
+                told = f"train is {line[at_train]!r} and neither 0 nor 1, true nor false, yes nor no"
+                _refuse(path, place, told)
+        places.append(place)
     if not timestamps:
         _refuse(path, None, "it has no row")
+    _check_unit(path, places, timestamps, np.array(t))
     columns = np.array(values).reshape(-1, len(signals))
-    _check_range(path, numbers, [head[k] for k in signals], columns)
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(columns.astype(np.float32))  # which is what a node has
+    columns[infinite] = math.nan
+    counts = infinite.sum(axis=0).tolist()
     rows = len(timestamps)
     learn = np.array(train) > 0 if at_train is not None else None
     stream = Stream(
@@ -86,7 +103,8 @@ def read(path: Path, limits: dict[str, Any]) -> Recording:
         train=np.zeros(rows, dtype=bool) if learn is None else learn,
         limits=limits,
     )
-    return Recording(stream, timestamps, numbers, learn)
+    found = {head[k]: count for k, count in zip(signals, counts, strict=True) if count}
+    return Recording(stream, timestamps, places, learn, found)
 
 
 def read_limits(path: Path) -> dict[str, Any]:
@@ -107,7 +125,7 @@ def read_limits(path: Path) -> dict[str, Any]:
     try:
         limits = json.loads(path.read_text("utf-8-sig"), parse_constant=no_number)
     except OSError as err:
-        refuse(f" cannot be read: {err.strerror}")
+        raise unread("read the limits", path, err) from err
     except json.JSONDecodeError as err:
         refuse(f", line {err.lineno}, column {err.colno}: {err.msg}")
     except (ValueError, RecursionError) as err:
@@ -146,7 +164,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         data = path.read_bytes()
     except OSError as err:
-        _refuse(path, None, f"it cannot be read: {err.strerror}")
+        raise unread(_STEP, path, err) from err
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -159,6 +177,12 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, cells
     except csv.Error as err:
         _refuse(path, reader.line_num, str(err))
+
+
+def _column(name: str) -> str:
+    """The name of a column; timestamp and train are known in any case."""
+    name = name.strip()
+    return name.lower() if name.lower() in (_TIME, _TRAIN) else name
 
 
 def _check_head(path: Path, number: int, head: list[str]) -> None:
@@ -182,36 +206,19 @@ def _time(path: Path, number: int, cell: str) -> float:
     return told
 
 
-def _odd(path: Path, number: int, name: str, cell: str) -> float:
-    if cell.strip().lower() not in _MISSING:
-        _refuse(path, number, f"{name} is {cell!r} and not a number")
-    return math.nan
-
-
-def _flag(path: Path, number: int, cell: str) -> int:
-    text = cell.strip()
-    if text in ("0", "1", ""):
-        return int(text or 0)
-    try:
-        return {0.0: 0, 1.0: 1}[float(text)]
-    except (ValueError, KeyError):
-        _refuse(path, number, f"train is {cell!r} and neither 0 nor 1")
-
-
-def _check_range(path: Path, lines: array[int], names: list[str], columns: np.ndarray) -> None:
-    """Refuse what is infinite as a float32, which is what a node has."""
-    with np.errstate(over="ignore"):
-        found = np.argwhere(np.isinf(columns.astype(np.float32)))
-    if len(found):
-        row, k = (int(place) for place in found[0])
-        told = f"{names[k]} is {columns[row, k]:g}, which a node cannot measure"
-        _refuse(path, lines[row], told)
+def _check_unit(path: Path, lines: array[int], timestamps: list[str], t: Floats) -> None:
+    """Refuse timestamps most of which are in a finer unit than seconds."""
+    for least, unit in _FINER:
+        if np.median(t) > least:
+            row = int((t > least).argmax())
+            told = f"the timestamp {timestamps[row]!r} looks like {unit}, it must be in seconds"
+            _refuse(path, lines[row], told)
 
 
 def _refuse(path: Path, line: int | None, cause: str) -> NoReturn:
     place = str(path) if line is None else f"{path}, line {line}"
     raise GridnodeError(
-        "read the stream",
+        _STEP,
         f"{place}: {cause}",
         f"Correct the file. {_FORM}",
         Exit.USAGE,

@@ -36,8 +36,13 @@ def grid_sensor(
     ] = None,
     hours: Annotated[float, typer.Option(min=0.01, help="Hours of rows of 10 s.")] = 18.0,
     train_hours: Annotated[
-        float, typer.Option(min=0.0, help="Hours at the beginning without anomalies.")
-    ] = 6.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Hours at the beginning, without anomalies, to learn from; default 6, but no "
+            "more than a third.",
+        ),
+    ] = None,
     seed: Seed = 0,
     anomalies: Annotated[
         bool, typer.Option("--anomalies", help="Six classes, each one reading in ten.")
@@ -73,7 +78,8 @@ def grid_sensor(
                 )
             )
         files = extra_room("gridnode_host.simulate.files")
-        files.sensors(out, out_folder, hours, train_hours, seed, anomalies)
+        learnt = min(6.0, hours / 3) if train_hours is None else train_hours
+        files.sensors(out, out_folder, hours, learnt, seed, anomalies)
 
 
 @app.command(epilog=epilog("gridnode simulate faults --kind t_faults --seed 3 --out faults.csv"))

@@ -11,6 +11,7 @@ import numpy as np
 from gridnode_host.detection import grid_sensor, streams
 from gridnode_host.detection.stream_file import write_limits, write_stream
 from gridnode_host.errors import Exit, GridnodeError
+from gridnode_host.files import unwritten
 from gridnode_host.output import Output
 
 META = "META.json"
@@ -22,15 +23,15 @@ def sensors(
     """Write `sensor-01.csv` and so on, and META.json for all of them, into a folder.
 
     Anomalies come after the first `train_hours`. Raises GridnodeError if the folder cannot be
-    written, or if nothing is left for the anomalies.
+    written, or if nothing is left after them.
     """
     rows = round(hours * 3600 / grid_sensor.STEP_S)
-    train = min(rows, round(train_hours * 3600 / grid_sensor.STEP_S))
-    if anomalies and train == rows:
+    train = round(train_hours * 3600 / grid_sensor.STEP_S)
+    if train >= rows:
         raise GridnodeError(
             "draw the sensors",
-            f"{hours:g} h with {train_hours:g} h to learn leave no time for anomalies",
-            "Give a larger --hours, a smaller --train-hours, or no --anomalies.",
+            f"{hours:g} h with {train_hours:g} h to learn leave no row to judge",
+            "Give a larger --hours or a smaller --train-hours.",
             Exit.USAGE,
         )
     anomalous = (np.arange(rows) >= train) & anomalies
@@ -80,9 +81,4 @@ def _written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise GridnodeError(
-            "write the file",
-            f"{path}: {err.strerror or err}",
-            "Give a place that can be written with --out.",
-            Exit.USAGE,
-        ) from err
+        raise unwritten("write the file", path, err) from err
