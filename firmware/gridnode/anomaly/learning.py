@@ -26,9 +26,9 @@ _LONG_S = const(259200)  # training from which profiles are chosen earlier
 _PROFILE_S = const(108000)  # a bin has then been seen twice
 _NEVER = const(1000)  # %
 
-# By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of a step in steps.
-_MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 48, 26, 48)
-_FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 96, 16, 400)
+# By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of jump and step in steps.
+_MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 26, 48, 48)
+_FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 16, 96, 400)
 # Weather moves humidity, and a few days do not show how far: three times the margin.
 WEATHER = const(3)
 # Material changes that a season may move air, its humidity, and what is as warm where no sensor tells that of the air:
@@ -202,8 +202,10 @@ def freeze(learner, weather=1, unseen=1, wary=True):
             floor = floor * _FREE >> 4
         if k < st.JUMP or k == st.WANDER:
             floor = max(floor, least * unseen)
-        elif k < st.WANDER:
+        elif k < st.BUSY:
             floor = max(floor, s[st.LEAST], s[st.DEV] >> 4)
+        elif k == st.BUSY:
+            floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 4, 32000)
         if wary and k < st.JUMP and first > _FOUL * max(second, floor):
             first = second
             foul = True
@@ -211,7 +213,7 @@ def freeze(learner, weather=1, unseen=1, wary=True):
             first *= weather
             third *= weather
         limit = (first * _margin(learner.series, k) * (_YOUNG if learner.rows < _SHORT else 16) >> 8) + first - third
-        judged = second or (k < st.WANDER and p[(k ^ 1) * _SIZE + 2])  # in one direction at least
+        judged = second or (k < st.BUSY and p[(k ^ 1) * _SIZE + 2])  # in one direction at least
         limits[k] = min(max(floor, limit), 32000) if judged else 0  # 0: too few parts were judged
     return foul
 

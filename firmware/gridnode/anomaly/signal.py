@@ -13,7 +13,7 @@ _SCALE_ROWS = const(32)  # from which the scale of a plain signal is told
 _HUGE = 2.0**100  # of a plain signal; eight times that is still a float32
 
 _KINDS = ("level", "level", "level", "level", "level", "level", "level", "level", "spike", "spike")
-_KINDS += ("period", "noise", "clipped")
+_KINDS += ("noise", "period", "clipped")
 
 
 class Signal:

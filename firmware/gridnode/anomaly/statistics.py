@@ -6,8 +6,8 @@ training has set:
 
 * season: |z| of a row; slow: its mean over some 8 rows; long: over some 2 h; wander: mean of |z| over 2 h
 * jump: distance from the last hours' base, so that weather does not count
-* step: change away from the last rows, in steps as jump; quiet: mean of |d| over 16 rows; busy: the same of what d
-  takes back of the change before, so that what goes one way is no noise
+* step: change away from the last rows, in steps as jump; quiet: mean of |d| over 16 rows, in usual changes; busy: the
+  same, in 1/16 steps, of what d takes back of the change before, so that what goes one way is no noise
 
 A mean counts only as far as newer rows agree with it, and a deviation that has halved counts as over, so that an alarm
 ends with its cause. Numbers are integers of at most 31 bits: every machine finds the same grades.
@@ -22,14 +22,14 @@ BINS = const(48)  # of a day
 LEVEL = const(0)
 PROFILE = const(1)
 
-# Tests: upwards and downwards in pairs.
+# Tests: upwards and downwards in pairs up to `STEP`; from `JUMP` up to `BUSY` in steps.
 SEASON = const(0)
 SLOW = const(2)
 LONG = const(4)
 JUMP = const(6)
 STEP = const(8)
-WANDER = const(10)
-BUSY = const(11)
+BUSY = const(10)
+WANDER = const(11)
 QUIET = const(12)
 TESTS = const(13)
 
@@ -50,7 +50,7 @@ _Z2 = const(10)
 _SLOW = const(11)  # means of z, 1/256
 _LONG = const(12)
 _WANDER = const(13)
-_BUSY = const(14)  # means of what d takes back, 1/256
+_BUSY = const(14)  # means of what d takes back, 1/256 of a step
 _BUSY_NOW = const(15)
 _FAST = const(16)  # distance now, and over hours, 1/16
 _BASE = const(17)
@@ -68,7 +68,7 @@ _MOVES = const(28)  # mean of |d|, 1/256
 STATE = const(29)
 
 _CLIP = const(512)  # of z in a mean
-_BUSY_CLIP = const(96)  # of changes in a mean: 6 times the usual
+_BUSY_CLIP = const(6)  # usual changes, in a mean
 _FAR = const(16000)
 _LATCH = const(384)  # ratio from which a step is held until it returns
 _HELD = const(300)  # ratio of a held step
@@ -140,7 +140,7 @@ class Series:
             s[_SETTLE] = self.base_rows // 3
         if back or abs(recent) < _NEAR:
             s[_HALF] = 0
-        step = self._change(y, max(s[DELTA], s[LEAST], usual >> 6), back)
+        step = self._change(y, self.usual_change(usual), back)
         away = abs(e - s[_BASE]) - abs(s[_E1] - s[_BASE])
         if not s[_HALF] and away > max(usual, s[LEAST]) and self._held(step):
             s[_REF] = s[_E1]
@@ -227,11 +227,11 @@ class Series:
                 step = agree(y - y1, y - median(y1, s[_Y2], s[_Y3]))
                 step = min(max(step, -_FAR), _FAR)
             undone = agree(y - y1, s[_Y2] - y1)
-            d = min(abs(undone) * ONE // usual, _BUSY_CLIP) << 8
+            d = min(abs(undone) << 4, _BUSY_CLIP * usual) << 4
             s[_BUSY] += (d - s[_BUSY]) >> 4
             s[_BUSY_NOW] += (d - s[_BUSY_NOW]) >> 2
-            t[BUSY] = min(s[_BUSY], s[_BUSY_NOW]) >> 8
-            d = min(abs(y - y1) * ONE // usual, _BUSY_CLIP) << 8
+            t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 4, 32000)
+            d = min(abs(y - y1) * ONE // usual, 16 * _BUSY_CLIP) << 8
             s[_MOVES] += (d - s[_MOVES]) >> 4
             t[QUIET] = min((64 << 12) // max(s[_MOVES], 64), 4096)
             s[_Y3] = s[_Y2]
@@ -249,6 +249,10 @@ class Series:
     def _pair(self, test, value):
         self.tests[test] = value
         self.tests[test + 1] = -value
+
+    def usual_change(self, usual):
+        """A change that matters, in 1/16 steps, where `usual` is the usual distance."""
+        return max(self.state[DELTA], self.state[LEAST], usual >> 6)
 
     def last(self):
         """The newest value, MISSING before the first."""
