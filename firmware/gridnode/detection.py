@@ -110,12 +110,10 @@ class Detection:
     def _kind(self, k):
         """Kind of a signal's alarm, None without one or where a rule of block rate has it."""
         detector = self.detector
-        signal = detector.signals[k]
         rule = self._ruled.get(detector.names[k])
-        if not detector.alarms[k] or (rule and (rule.alarm or signal.rule == RANGE)):
+        if not detector.alarms[k] or (rule and (rule.alarm or detector.signals[k].rule == RANGE)):
             return None
-        # a signal without an alarm of its own is blamed by a fault
-        return detector.kind_of(k) if signal.alarm else detector.diagnosis or "unclassified"
+        return detector.kind_of(k) or detector.diagnosis or "unclassified"
 
     def _named(self):
         """The fault to tell, "" without one."""

@@ -234,6 +234,83 @@ def test_a_current_above_its_rating_is_told_so():
     assert told[2] == ("level_shift", "Overload: L1 current 121 A on a 100 A feeder for 20 min"), told
 
 
+def one_row(detector, rows):
+    rows.next()
+    detector.row(rows.values, rows.t)
+    return [name for name, alarm in zip(detector.names, detector.alarms) if alarm]
+
+
+def test_what_moves_while_its_power_stands_does_not_fit():
+    for rules in (False, True):
+        detector, rows = frozen(FEEDER, rules)
+        at = rows.row + DAY // 4  # where the current alone is not strange
+        rows.faults = [("i1", at, 30, lambda x, k: x * 15 / 16)]
+        while rows.row < at:
+            assert one_row(detector, rows) == []  # a power just beyond its limit takes two rows
+        for k in range(29):
+            assert one_row(detector, rows) == ["i1"], (rules, k, detector.text)
+            others = [grade for n, grade in enumerate(detector.grades) if n != 1]
+            assert detector.grades[1] == detector.grade >= 500 > max(others)
+            assert detector.kind == detector.kind_of(1) == "mismatch" and detector.kind_of(7) == "relation"
+            assert detector.text.startswith("L1 current ") and "does not fit the other readings" in detector.text
+        one_row(detector, rows)
+        assert judged(detector, rows, DAY) == []
+
+
+def test_a_power_that_moves_alone_is_blamed_itself():
+    detector, rows = frozen(FEEDER)
+    rows.faults = [("p1", rows.row + 1, 30, lambda x, k: x / 2)]
+    assert one_row(detector, rows) == ["p1"] and detector.kind == "relation"
+    assert detector.text.startswith("L1 power ") and detector.text.endswith(" W below where the load puts it")
+    for _ in range(29):
+        assert one_row(detector, rows) == ["p1"]
+    one_row(detector, rows)
+    assert judged(detector, rows, DAY) == []
+
+
+def test_a_relation_is_told_with_its_size():
+    detector, rows = frozen(FEEDER)
+    rows.faults = [("t_joint", rows.row + 1, 400, lambda x, k: x + k / 8)]
+    for _ in range(200):
+        if "t_joint" in one_row(detector, rows):
+            break
+    assert detector.kind == "relation"
+    assert " K above where the load puts it" in detector.text, detector.text
+
+
+def test_an_overload_heats_though_it_breaks_a_rule():
+    detector, rows = frozen(FEEDER)
+    rows.faults = [("i1", rows.row + 1, 6, lambda x, k: 130)]
+    for _ in range(6):
+        before = list(detector.causes.means[:3])
+        one_row(detector, rows)
+        assert detector.signals[1].rule
+        assert all([now > then for now, then in zip(detector.causes.means, before)])
+
+
+def test_noise_of_the_first_days_is_known():
+    """The last days of a training may be a quiet weekend."""
+
+    def noisy(x, k):
+        return x + (8 if k % 2 else -8)
+
+    for faults in ([("current", 150, 80, noisy)], []):
+        detector, rows = trained(["current", "humidity"], faults)
+        rows.faults = [("current", rows.row + 10, 80, noisy)]
+        found = [kind for _, kind, _ in judged(detector, rows, DAY)]
+        assert ("noise" in found) != bool(faults), found
+
+
+def test_a_fault_among_the_lessons_is_found_again():
+    for name, size in (("temperature", 18), ("voltage", 15)):
+        detector, rows = trained(PLACE, [(name, 440, 4, size)])
+        detector.command("freeze")
+        assert detector.state == "suspect" and name in detector.reason, detector.reason
+        rows.faults = [(name, rows.row + 20, 9, size)]
+        found = [row - rows.row for row, _, signals in judged(detector, rows, 40) if name in signals]
+        assert len(found) >= 9, (name, found)
+
+
 def test_the_text_of_a_fault_tells_of_what_it_blames():
     """What is farther off in the same row is another matter."""
     detector, rows = frozen(FEEDER, True)

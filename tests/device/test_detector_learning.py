@@ -100,18 +100,46 @@ def test_one_part_that_stands_out_is_foul():
     taught, series = learner((4000, 300, 300))
     assert learning.freeze(taught)
     assert series.limits[st.SEASON] == 300 * 28 >> 4  # and it sets no limit
-    taught, _ = learner((4000, 3000, 300))
+    taught, series = learner((4000, 3000, 300))
+    assert learning.freeze(taught)
+    assert series.limits[st.SEASON] == 300 * 28 >> 4  # nor do two
+    taught, series = learner((4000, 3000, 2500))
     assert not learning.freeze(taught)
+    assert series.limits[st.SEASON] > 4000
     taught, series = learner((4000, 300, 300))
     assert not learning.freeze(taught, wary=False)
     assert series.limits[st.SEASON] > 4000
+
+
+def test_a_fault_among_the_lessons_leaves_no_mark_on_any_limit():
+    taught, series = learner((400, 300, 200))
+    learning.freeze(taught)
+    usual = list(series.limits)
+    for k in (st.STEP, st.SLOW):  # a step by which a fault is known, and a mean that stands out less
+        for n, peak in enumerate((1500, 300, 200)):
+            taught.peaks[4 * k + 1 + n] = peak
+    assert learning.freeze(taught)
+    limits = list(series.limits)
+    assert limits[st.STEP] == limits[st.SLOW] == (300 * 28 >> 4) + 100
+    for k in (st.STEP, st.SLOW):
+        limits[k] = usual[k]
+    assert limits == usual
+
+
+def test_limits_that_a_part_just_keeps_to_stand():
+    taught, series = learner((400, 300, 200))
+    taught.peaks[4 * st.STEP + 1] = ((300 * 28 >> 4) + 100) * 24 >> 4
+    assert not learning.freeze(taught)
+    taught.peaks[4 * st.STEP + 1] += 1
+    assert learning.freeze(taught)
 
 
 def test_least_limits_are_wider_where_consumers_do_as_they_like():
     for wary, share in ((True, 16), (False, 28)):
         taught, series = learner((3, 2, 1))
         learning.freeze(taught, wary=wary)
-        assert [series.limits[k] for k in (st.SEASON, st.SLOW, st.BUSY)] == [k * share >> 4 for k in (128, 112, 16)]
+        # a usual change is of 8 / 16 steps
+        assert [series.limits[k] for k in (st.SEASON, st.SLOW, st.BUSY)] == [k * share >> 4 for k in (128, 112, 8)]
         assert (series.limits[st.LONG], series.limits[st.QUIET]) == (96, 400)
 
 

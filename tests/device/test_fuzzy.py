@@ -23,6 +23,12 @@ def table():
     return json.loads(fixtures["faults"])
 
 
+def fresh(rules):
+    """No fault held in the row before."""
+    for k in range(len(rules._held)):
+        rules._held[k] = 0
+
+
 class Feeder:
     """Judges rows that differ from a sound one; what is changed is in units of nominal, rating, rated power."""
 
@@ -60,6 +66,7 @@ class Feeder:
                 self.inputs.inputs[k + j] = 0
         for name, (slot, value) in (slots or {}).items():
             self.inputs.inputs[self.inputs.slots[self.names.index(name)] + INPUTS["signal"].index(slot)] = value
+        fresh(self.rules)
         self.rules.judge()
         return self.found()
 
@@ -112,7 +119,9 @@ def test_neutral_loss():
     assert f.judge(v1=1.1, v2=0.94, v3=1.0, i_n=0.01)[0] == "neutral_loss" and "v3" not in f.guilty()
     assert f.judge(v1=1.25, v2=0.7, v3=0.95, i_n=0.2)[0] == "neutral_loss", "broken upstream"
     assert f.judge(v1=1.25, v2=0.7, v3=0.95, i_n=NAN)[0] == "neutral_loss"
-    assert "neutral_loss" not in f.judge(v1=1.08, v2=0.94, v3=1.0, i_n=0.0)
+    assert f.judge(v1=1.08, v2=0.92, v3=1.0, i_n=0.0)[0] == "neutral_loss", "of loads that are nearly alike"
+    assert "neutral_loss" not in f.judge(v1=1.08, v2=0.92, v3=1.0, i_n=0.06)
+    assert "neutral_loss" not in f.judge(v1=1.04, v2=0.96, v3=1.0, i_n=0.0), "an unbalance without load"
     assert "neutral_loss" not in f.judge(v1=1.1, v2=0.97, v3=0.98, i_n=0.0)
     assert "neutral_loss" not in f.judge(v1=1.1, v2=0.9, v3=1.0, i_n=0.1)
     assert "neutral_loss" not in f.judge(v1=1.25, v2=0.5, v3=1.1, i2=5.0, i_n=4.0), "a short circuit lifts the others"
@@ -227,6 +236,23 @@ def test_clamps_need_to_know_the_usual():
         f.inputs.row(f.values, True)
     assert "ct_disconnected" not in f.judge(i2=0.0, p2=0.0) and "ct_reversed" not in f.judge(p3=-0.2)
     assert f.judge(i1=0.0, p1=0.0) == ["ct_disconnected"] and f.judge(p1=-0.2) == ["ct_reversed"]
+
+
+def test_a_fault_that_holds_goes_on_down_to_300():
+    f = Feeder()
+
+    def at(share):
+        f.values[f.names.index("i1")] = 100 * share
+        f.inputs.row(f.values)
+        f.rules.judge()
+        return f.rules.faults(), f.guilty()
+
+    assert at(1.024) == ([], []) and f.rules.top == -1
+    assert at(1.036) == ([("overload", 600)], ["i1"])
+    for _ in range(3):
+        assert at(1.019) == ([("overload", 500)], ["i1"]) and f.rules.top >= 0
+    assert at(1.017) == ([], []) and f.rules.top == -1
+    assert at(1.024) == ([], [])
 
 
 def test_heat():
@@ -367,9 +393,11 @@ def test_every_condition_counts():
             others = [one for one in wanted if one[0] == place and one[1:] != (start, full)]
             if not others:
                 inputs[place] = half + step
+                fresh(rules)
                 rules.judge()
                 assert 500 <= rules.degrees[0] <= 800 and rules.top == 0, (fault, place, rules.degrees[0])
             inputs[place] = half - 2 * step
+            fresh(rules)
             rules.judge()
             assert rules.degrees[0] < 500 and rules.top == -1, (fault, place, rules.degrees[0])
             inputs[place] = start

@@ -28,6 +28,8 @@ _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _LOST_S = const(7200)
 _WEATHER = const(64)  # distance from which on a season, nothing strange, may be its cause
+_ITSELF = const(254)
+_NOBODY = const(255)
 _ODD_ROWS = const(8)  # of another interval until it counts
 
 
@@ -49,6 +51,9 @@ class Detector:
         self.grades = array("h", [0] * len(names))
         self.alarms = bytearray(len(names))
         self._ys = array("h", [0] * len(names))
+        self._before = array("h", [scale.MISSING] * len(names))
+        self._led = bytearray([_NOBODY] * len(names))  # position of who led each signal in alarm astray
+        self.misfits = bytearray(len(names))  # whether a signal is such a one
         self._zs = array("h", [0] * len(names))
         self._good = bytearray(len(names))
         self._sound = array("f", [0] * len(names))
@@ -100,6 +105,7 @@ class Detector:
         broken = False
         for k in range(len(self.signals)):
             signal = self.signals[k]
+            self._before[k] = self._ys[k]
             self._ys[k] = self._read(k, values[k])
             self._good[k] = self._ys[k] != scale.MISSING and signal.rule in (0, certain.RANGE)
             broken = broken or signal.rule
@@ -112,6 +118,7 @@ class Detector:
             self.training.begin(self._ys, self._good, at)
         for k in self.order:
             self._judge(k, at, part, teach, t, judged)
+        self._shift_blame()
         if teach:
             self.training.row(self._zs, self._good)
         if self.rules:
@@ -146,7 +153,7 @@ class Detector:
 
     def _judge(self, k, at, part, teach, t, judged):
         signal = self.signals[k]
-        ratio = 0
+        ratio = change = 0
         self._zs[k] = 0
         hold = signal.hold()
         if self._good[k] and judged:
@@ -154,12 +161,14 @@ class Detector:
             if extra != scale.MISSING:
                 if signal.idle > signal.series.jump_rows // 2:
                     signal.series.rest()
-                elif signal.idle > 2:
+                elif signal.idle > 2 or (signal.idle and self.causes.of[k]):  # what led it astray has changed since
                     signal.series.forget()
                 signal.idle = -1
                 y = min(max(self._ys[k] - extra, -32000), 32000)
                 if teach:
                     self.training.before(k, y)
+                if signal.series.last() != st.MISSING:
+                    change = y - signal.series.last()
                 signal.series.take(y, at, part, hold)
                 if teach:
                     self.training.after(k, y)
@@ -169,13 +178,47 @@ class Detector:
                 self._zs[k] = 0 if signal.series.lags and abs(z) > _WEATHER else z
         signal.idle += 1
         self.grades[k] = signal.conclude(ratio, t, self.interval_s >= _SLOW_S)
+        if not signal.alarm and ratio < st.ONE:
+            self._led[k] = _NOBODY
+        elif self._led[k] == _NOBODY:
+            self._led[k] = self._mover(k, change)
         if signal.alarm:
             self._good[k] = 0
+            if self._led[k] < _ITSELF:
+                self._good[self._led[k]] = 0
         if self.state == GUARDED and not signal.idle:
             if self.grades[k] < _CALM:
                 signal.series.follow(_DAY_S // self.interval_s)
             signal.series.ease()
         self.alarms[k] = signal.alarm
+
+    def _mover(self, k, change):
+        """Position of what has moved while signal `k` has not, though seen against its causes it has so much."""
+        cause = self.causes.of[k]
+        if not cause or cause.thermal or not cause.known or self._before[k] == scale.MISSING:
+            return _ITSELF
+        mover, most = _ITSELF, 0
+        sudden = 2 * abs(change) > abs(self.signals[k].series.off())
+        if sudden and 2 * abs(self._ys[k] - self._before[k]) < abs(change):
+            for n in cause.needs:
+                now, before = self._ys[n], self._before[n]
+                if before != scale.MISSING:
+                    moved = abs(now - before) * 1000 // max(abs(now), abs(before), 1)
+                    if moved > most:
+                        mover, most = n, moved
+        return mover
+
+    def _shift_blame(self):
+        """A signal that stands still while one of its causes jumps is right: the cause is what does not fit."""
+        for k in range(len(self.misfits)):
+            self.misfits[k] = 0
+        for k in range(len(self._led)):
+            if self.signals[k].alarm and self._led[k] < _ITSELF:
+                n = self._led[k]
+                self.misfits[n] = self.alarms[n] = 1
+                self.grades[n] = max(self.grades[n], self.grades[k])
+                self.alarms[k] = 0
+                self.grades[k] = min(self.grades[k], 499)
 
     def _diagnose(self, values, teach):
         """Let the rules of faults see the row; blames signals in `grades` and `alarms`."""
@@ -211,6 +254,8 @@ class Detector:
             if signal.alarm and (self.worst is None or signal.ratio > self.signals[self.worst].ratio):
                 self.worst = k
         if self.worst is not None:
+            if self._led[self.worst] < _ITSELF:
+                self.worst = self._led[self.worst]
             signal = self.signals[self.worst]
             self.kind = self.kind_of(self.worst)
             urgent = signal.rule == certain.RANGE and signal.kind in (scale.VOLTAGE, scale.CURRENT)
@@ -227,7 +272,9 @@ class Detector:
         self._wonder()
 
     def kind_of(self, k):
-        """Kind of the alarm that signal `k` has."""
+        """Kind of the alarm that signal `k` has, "" where only a fault blames it."""
+        if not self.signals[k].alarm:
+            return "mismatch" if self.misfits[k] else ""
         cause = self.causes.of[k]
         return self.signals[k].alarm_kind(cause and cause.known)
 

@@ -224,7 +224,7 @@ def _limit(learner, k, foul, weather, unseen, wary):
     """Limit of a test where so many parts do not count; 0: too few parts were judged."""
     s, p = learner.series.state, learner.peaks
     floor = _FLOOR[k]
-    if not wary and (k < st.LONG or k == st.BUSY):
+    if (not wary and k < st.LONG) or (k == st.BUSY and (not wary or learner.rows < _SHORT)):
         floor = floor * _FREE >> 4
     first, third = _peak(learner, k, foul), p[k * _SIZE + 3]
     if k < st.JUMP or k == st.WANDER:

@@ -65,10 +65,11 @@ _E1 = const(25)  # newest distance, 1/16
 _ACCEPTED = const(26)  # part of SHIFT that was accepted by command
 _LASTS = const(27)  # rows of this alarm
 _MOVES = const(28)  # mean of |d|, 1/256
-STATE = const(29)
+_UNDONE = const(29)  # newest change that took back the one before, 1/16
+STATE = const(30)
 
 _CLIP = const(512)  # of z in a mean
-_BUSY_CLIP = const(6)  # usual changes, in a mean
+_CHANGE_CLIP = const(6)  # usual changes, in a mean
 _FAR = const(16000)
 _LATCH = const(384)  # ratio from which a step is held until it returns
 _HELD = const(300)  # ratio of a held step
@@ -227,17 +228,20 @@ class Series:
                 step = agree(y - y1, y - median(y1, s[_Y2], s[_Y3]))
                 step = min(max(step, -_FAR), _FAR)
             undone = agree(y - y1, s[_Y2] - y1)
-            d = min(abs(undone) << 4, _BUSY_CLIP * usual) << 4
+            d = abs(undone) << 4
+            last, s[_UNDONE] = s[_UNDONE], d
+            d = min(d, max(_CHANGE_CLIP * usual, last)) << 4  # one spike is no noise
             s[_BUSY] += (d - s[_BUSY]) >> 4
             s[_BUSY_NOW] += (d - s[_BUSY_NOW]) >> 2
             t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 4, 32000)
-            d = min(abs(y - y1) * ONE // usual, 16 * _BUSY_CLIP) << 8
+            d = min(abs(y - y1) * ONE // usual, 16 * _CHANGE_CLIP) << 8
             s[_MOVES] += (d - s[_MOVES]) >> 4
             t[QUIET] = min((64 << 12) // max(s[_MOVES], 64), 4096)
             s[_Y3] = s[_Y2]
             s[_Y2] = y1
         else:
             s[_Y2] = s[_Y3] = y
+            s[_UNDONE] = 0
         s[_Y1] = y
         self._pair(STEP, step)
         return step
@@ -257,6 +261,10 @@ class Series:
     def last(self):
         """The newest value, MISSING before the first."""
         return self.state[_Y1]
+
+    def off(self):
+        """Steps between the newest value and what it should be."""
+        return self.state[_E1] >> 4
 
     def distance(self):
         """Newest z."""

@@ -9,7 +9,8 @@ SETTLED = const(80)  # %: a signal whose causes came late is judged again
 _PARTS = const(24)  # of the training
 _SIZE = const(4)  # of a test: the largest maximum of this part, then the three largest of all
 _WARM_ROWS = const(20)
-_LATE = const(500)  # rows after which a usual change hardly moves
+_EARLY = const(100)  # rows after which a usual change is known
+_LATE = const(500)  # and hardly moves
 _COMPARE = const(12)  # % of the training before the choice
 _WEIGH = const(85)  # %: the ensemble's limit is learnt from here on
 
@@ -63,7 +64,7 @@ class Learner:
         n, s = self.state, self.series.state
         n[_CHANGES] += 1
         usual = s[st.DELTA]
-        step = max(1, usual >> (4 if n[_CHANGES] < 100 else 6 if n[_CHANGES] < _LATE else 8))
+        step = max(1, usual >> (4 if n[_CHANGES] < _EARLY else 6 if n[_CHANGES] < _LATE else 8))
         s[st.DELTA] = max(1, usual + (3 * step if abs(y - last) << 4 > usual else -step))
 
     def compare(self, y, at):
@@ -104,12 +105,16 @@ class Learner:
         visits[at] = min(seen + 1, 15)
 
     def limit(self, end, judged):
-        """Take the tests of a row; `end`: with it a part of the training ends. Tests in steps count from the start."""
+        """Take the tests of a row; `end`: with it a part of the training ends.
+
+        Tests in steps count from the start, how busy it is once a usual change is known, all others when `judged`.
+        """
         self.rows += 1
         if self.rows <= _WARM_ROWS:
             return
         tests, p = self.series.tests, self.peaks
-        for k in range(0 if judged else st.JUMP, st.TESTS if judged else st.WANDER):
+        last = st.TESTS if judged else st.WANDER if self.state[_CHANGES] >= _EARLY else st.BUSY
+        for k in range(0 if judged else st.JUMP, last):
             a = k * _SIZE
             p[a] = max(p[a], tests[k])
             if end:

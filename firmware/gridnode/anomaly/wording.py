@@ -17,7 +17,8 @@ _TELL = {
     "clipped": "moves less than it ever did",
     "period": "does not follow its time of day",
     "spike": "jumped",
-    "relation": "is not where the load puts it",
+    "mismatch": "does not fit the other readings",
+    "relation": "is %s %s where the load puts it",
     "drift": "has left its ordinary level",
     "level_shift": "has jumped to another level",
 }
@@ -49,7 +50,7 @@ def _seen(detector, k):
     unit = _UNITS[measured] and " " + _UNITS[measured]
     known = not isnan(x)
     value = plain(x) + unit if known else ""
-    kind = detector.kind_of(k) if detector.signals[k].alarm else ""
+    kind = detector.kind_of(k)
     if kind == "missing":
         return _TELL[kind]
     if known and detector.names[k] == "cover":
@@ -57,7 +58,7 @@ def _seen(detector, k):
     rating = detector.limits.get("rating_a")
     above = measured == scale.CURRENT and rating and x > rating
     if kind in _TELL and not (above and kind in _SHIFTS):
-        return "%s %s" % (value, _TELL[kind])
+        return "%s %s" % (value, _told(kind, detector.signals[k], unit))
     if above:
         return "%s on a %s A feeder" % (value, plain(rating))
     limits = range_of(detector.names[k], measured, detector.limits)
@@ -65,6 +66,16 @@ def _seen(detector, k):
         side = 1 if x > limits[1] else 0
         return "%s, %s %s" % (value, ("below", "above")[side], plain(limits[side]) + unit)
     return value
+
+
+def _told(kind, signal, unit):
+    if kind == "spike" and signal.series.why & 1:
+        return "dropped"
+    if kind == "relation":
+        off = signal.series.off() / signal.per_unit
+        size = plain(round(abs(off), 1)) + (" K" if signal.kind == scale.TEMPERATURE else unit)
+        return _TELL[kind] % (size, "above" if off > 0 else "below")
+    return _TELL[kind]
 
 
 def _label(name, measured):
