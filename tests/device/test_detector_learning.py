@@ -111,6 +111,14 @@ def test_one_part_that_stands_out_is_foul():
     assert series.limits[st.SEASON] > 4000
 
 
+def test_what_comes_once_in_two_days_may_be_a_habit():
+    for days, peaks, foul in ((1, (4000, 300, 300), False), (3, (4000, 300, 300), True), (3, (4000, 4000, 300), False)):
+        taught, series = learner(peaks)
+        taught.rows = days * 4 * 40 + 1
+        assert learning.freeze(taught) == foul, days
+        assert (series.limits[st.STEP] > 4000) != foul
+
+
 def test_a_fault_among_the_lessons_leaves_no_mark_on_any_limit():
     taught, series = learner((400, 300, 200))
     learning.freeze(taught)
@@ -137,9 +145,9 @@ def test_limits_that_a_part_just_keeps_to_stand():
 def test_least_limits_are_wider_where_consumers_do_as_they_like():
     for wary, share in ((True, 16), (False, 28)):
         taught, series = learner((3, 2, 1))
+        series.state[st.DELTA] = 160  # 10 steps
         learning.freeze(taught, wary=wary)
-        # a usual change is of 8 / 16 steps
-        assert [series.limits[k] for k in (st.SEASON, st.SLOW, st.BUSY)] == [k * share >> 4 for k in (128, 112, 8)]
+        assert [series.limits[k] for k in (st.SEASON, st.SLOW, st.BUSY)] == [k * share >> 4 for k in (128, 112, 40)]
         assert (series.limits[st.LONG], series.limits[st.QUIET]) == (96, 400)
 
 

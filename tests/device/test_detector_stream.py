@@ -26,9 +26,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 3272342972
-FEEDER_CRC = 2026923810
-PLAIN_CRC = 33391804
+PLACE_CRC = 3924672416
+FEEDER_CRC = 2620723687
+PLAIN_CRC = 107185579
 STEPS_CRC = 2884453724
 
 

@@ -28,6 +28,8 @@ _RUN = const(10)  # rows that any signal may stand still
 _LONG_S = const(259200)  # training from which profiles are chosen earlier
 _PROFILE_S = const(108000)  # a bin has then been seen twice
 _NEVER = const(1000)  # %
+_MOST = const(32000)  # of a limit
+_FOUL_PARTS = const(2)
 
 # By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of jump and step in steps.
 _MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 26, 48, 48)
@@ -204,8 +206,11 @@ def freeze(learner, weather=1, unseen=1, wary=True):
 
 
 def _foul(learner, weather, unseen):
-    """How many parts of the training would be in alarm by the limits that the others make."""
-    for parts in (2, 1):
+    """How many parts of the training, one in two days at most, would be in alarm by the limits that the others make.
+
+    What comes more often may come daily.
+    """
+    for parts in range(min(learner.rows // (8 * learner.series.base_rows), _FOUL_PARTS), 0, -1):
         for k in range(st.BUSY):
             limit = _limit(learner, k, parts, weather, unseen, True)
             if limit and _peak(learner, k, parts - 1) * 16 > limit * (_APART if k < st.JUMP else _STEPPED):
@@ -234,11 +239,11 @@ def _limit(learner, k, foul, weather, unseen, wary):
     elif k < st.BUSY:
         floor = max(floor, s[st.LEAST], s[st.DEV] >> 4)
     elif k == st.BUSY:
-        floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 4, 32000)
+        floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 6, _MOST)
     if not p[k * _SIZE + 2] and not (k < st.BUSY and p[(k ^ 1) * _SIZE + 2]):  # in one direction at least
         return 0
     limit = (first * _margin(learner.series, k) * (_YOUNG if learner.rows < _SHORT else 16) >> 8) + first - third
-    return min(max(floor, limit), 32000)
+    return min(max(floor, limit), _MOST)
 
 
 def _margin(series, test):

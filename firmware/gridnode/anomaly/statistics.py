@@ -7,7 +7,7 @@ training has set:
 * season: |z| of a row; slow: its mean over some 8 rows; long: over some 2 h; wander: mean of |z| over 2 h
 * jump: distance from the last hours' base, so that weather does not count
 * step: change away from the last rows, in steps as jump; quiet: mean of |d| over 16 rows, in usual changes; busy: the
-  same, in 1/16 steps, of what d takes back of the change before, so that what goes one way is no noise
+  same, in 1/4 steps, of what d takes back of the change before, so that what goes one way is no noise
 
 A mean counts only as far as newer rows agree with it, and a deviation that has halved counts as over, so that an alarm
 ends with its cause. Numbers are integers of at most 31 bits: every machine finds the same grades.
@@ -71,6 +71,7 @@ STATE = const(30)
 _CLIP = const(512)  # of z in a mean
 _CHANGE_CLIP = const(6)  # usual changes, in a mean
 _FAR = const(16000)
+_MOST = const(32000)  # a limit that nothing reaches
 _LATCH = const(384)  # ratio from which a step is held until it returns
 _HELD = const(300)  # ratio of a held step
 _NEAR = const(16)  # z that is as good as none
@@ -233,7 +234,7 @@ class Series:
             d = min(d, max(_CHANGE_CLIP * usual, last)) << 4  # one spike is no noise
             s[_BUSY] += (d - s[_BUSY]) >> 4
             s[_BUSY_NOW] += (d - s[_BUSY_NOW]) >> 2
-            t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 4, 32000)
+            t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 6, _MOST - 1)
             d = min(abs(y - y1) * ONE // usual, 16 * _CHANGE_CLIP) << 8
             s[_MOVES] += (d - s[_MOVES]) >> 4
             t[QUIET] = min((64 << 12) // max(s[_MOVES], 64), 4096)
