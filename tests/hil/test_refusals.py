@@ -89,6 +89,7 @@ def test_bad_documents_are_refused_and_change_nothing(bare: Rig) -> None:
     rig = bare
     rig.provision()
     node = rig.nodes[0]
+    rig.wait_reported(node.thing, lambda r: r["seq"] > 0)
     for path, text, part in (
         (provision.NODE_JSON, b'{"version": 1', "JSON"),
         (provision.NODE_JSON, json.dumps(config(rig, version=9)).encode(), "version 9"),
