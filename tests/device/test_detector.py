@@ -257,6 +257,41 @@ def test_what_moves_while_its_power_stands_does_not_fit():
         assert judged(detector, rows, DAY) == []
 
 
+def test_a_rule_that_breaks_is_told_though_another_led_astray():
+    detector, rows = frozen(FEEDER)
+    at = rows.row + DAY // 4
+    rows.faults = [("i1", at, 30, lambda x, k: x * 15 / 16), ("p1", at + 10, 20, lambda x, k: 0)]
+    while rows.row < at + 9:
+        one_row(detector, rows)
+    assert detector.kind == "mismatch"
+    assert "p1" in one_row(detector, rows) and detector.kind_of(7) == "dead"
+    assert detector.command("reset") == "" and not any(detector.alarms) and not any(detector.misfits)
+    one_row(detector, rows)
+    assert not any(detector.misfits)
+
+
+def test_a_row_that_is_lost_ends_no_step():
+    detector, rows = frozen(FEEDER)
+    rows.faults = [("p1", rows.row + 3, 40, lambda x, k: x / 2), ("p1", rows.row + 15, 1, NAN)]
+    found = judged(detector, rows, 41)
+    assert len(found) == 38, [row for row, _, _ in found]  # all but the row itself
+
+
+def test_who_moved_is_known_after_a_restart():
+    before, rows = frozen(FEEDER)
+    at = rows.row + DAY // 4
+    rows.faults = [("i1", at, 30, lambda x, k: x * 15 / 16)]
+    while rows.row < at - 1:
+        one_row(before, rows)
+    after = Detector(FEEDER, dict(LIMITS, faults=None))
+    assert after.load(before.save()) == ""
+    for _ in range(5):
+        one_row(before, rows)
+        after.row(rows.values, rows.t)
+        assert verdict(after) == verdict(before)
+    assert after.kind == "mismatch"
+
+
 def test_a_power_that_moves_alone_is_blamed_itself():
     detector, rows = frozen(FEEDER)
     rows.faults = [("p1", rows.row + 1, 30, lambda x, k: x / 2)]

@@ -23,12 +23,6 @@ def table():
     return json.loads(fixtures["faults"])
 
 
-def fresh(rules):
-    """No fault held in the row before."""
-    for k in range(len(rules._held)):
-        rules._held[k] = 0
-
-
 class Feeder:
     """Judges rows that differ from a sound one; what is changed is in units of nominal, rating, rated power."""
 
@@ -66,7 +60,7 @@ class Feeder:
                 self.inputs.inputs[k + j] = 0
         for name, (slot, value) in (slots or {}).items():
             self.inputs.inputs[self.inputs.slots[self.names.index(name)] + INPUTS["signal"].index(slot)] = value
-        fresh(self.rules)
+        self.rules.rest()
         self.rules.judge()
         return self.found()
 
@@ -393,11 +387,11 @@ def test_every_condition_counts():
             others = [one for one in wanted if one[0] == place and one[1:] != (start, full)]
             if not others:
                 inputs[place] = half + step
-                fresh(rules)
+                rules.rest()
                 rules.judge()
                 assert 500 <= rules.degrees[0] <= 800 and rules.top == 0, (fault, place, rules.degrees[0])
             inputs[place] = half - 2 * step
-            fresh(rules)
+            rules.rest()
             rules.judge()
             assert rules.degrees[0] < 500 and rules.top == -1, (fault, place, rules.degrees[0])
             inputs[place] = start

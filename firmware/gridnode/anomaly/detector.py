@@ -50,9 +50,9 @@ class Detector:
         self.train_rows = int(limits.get("train_rows") or _TRAIN_DAYS * _DAY_S // self.interval_s)
         self.grades = array("h", [0] * len(names))
         self.alarms = bytearray(len(names))
-        self._ys = array("h", [0] * len(names))
-        self._before = array("h", [scale.MISSING] * len(names))
-        self._led = bytearray([_NOBODY] * len(names))  # position of who led each signal in alarm astray
+        self.ys = array("h", [scale.MISSING] * len(names))  # steps of the newest row
+        self._before = array("h", self.ys)  # and of the one before
+        self._led = bytearray(len(names))  # position of who led each signal in alarm astray
         self.misfits = bytearray(len(names))  # whether a signal is such a one
         self._zs = array("h", [0] * len(names))
         self._good = bytearray(len(names))
@@ -77,6 +77,10 @@ class Detector:
         self.now = 0
         self._odd = 0
         self._strange = 0
+        for k in range(len(self.names)):
+            self.ys[k] = scale.MISSING
+            self._led[k] = _NOBODY
+            self.misfits[k] = self.alarms[k] = 0
         self._clear()
         if self.forest:
             orders.see(self)
@@ -105,17 +109,18 @@ class Detector:
         broken = False
         for k in range(len(self.signals)):
             signal = self.signals[k]
-            self._before[k] = self._ys[k]
-            self._ys[k] = self._read(k, values[k])
-            self._good[k] = self._ys[k] != scale.MISSING and signal.rule in (0, certain.RANGE)
-            broken = broken or signal.rule
-        self.causes.take(self._ys, self._good, at, part)  # an overload heats as well
+            self._before[k] = self.ys[k]
+            self.ys[k] = self._read(k, values[k])
+            rule = signal.rule
+            self._good[k] = self.ys[k] != scale.MISSING and (not rule or rule == certain.RANGE)
+            broken = broken or rule
+        self.causes.take(self.ys, self._good, at, part)  # an overload heats as well
         for k in range(len(self.signals)):
             self._good[k] = self._good[k] and not self.signals[k].rule
         if teach:
             self.rows += 1
             self.training.broken += 1 if broken else 0
-            self.training.begin(self._ys, self._good, at)
+            self.training.begin(self.ys, self._good, at)
         for k in self.order:
             self._judge(k, at, part, teach, t, judged)
         self._shift_blame()
@@ -147,6 +152,7 @@ class Detector:
                 self.causes.forget()
                 if self.rules:
                     self.electrical.rest()
+                    self.rules.rest()
         self._odd = min(self._odd + 1, _ODD_ROWS) if 0 < gap * 2 < self.interval_s or gap > 2 * self.interval_s else 0
         self.now = t
         return self._odd < _ODD_ROWS
@@ -161,10 +167,10 @@ class Detector:
             if extra != scale.MISSING:
                 if signal.idle > signal.series.jump_rows // 2:
                     signal.series.rest()
-                elif signal.idle > 2 or (signal.idle and self.causes.of[k]):  # what led it astray has changed since
-                    signal.series.forget()
+                elif signal.idle > 2 or (signal.idle and self._before[k] != scale.MISSING):
+                    signal.series.forget()  # its cause was in doubt, and may have changed since
                 signal.idle = -1
-                y = min(max(self._ys[k] - extra, -32000), 32000)
+                y = min(max(self.ys[k] - extra, -32000), 32000)
                 if teach:
                     self.training.before(k, y)
                 if signal.series.last() != st.MISSING:
@@ -178,7 +184,9 @@ class Detector:
                 self._zs[k] = 0 if signal.series.lags and abs(z) > _WEATHER else z
         signal.idle += 1
         self.grades[k] = signal.conclude(ratio, t, self.interval_s >= _SLOW_S)
-        if not signal.alarm and ratio < st.ONE:
+        if signal.rule:
+            self._led[k] = _ITSELF
+        elif not signal.alarm and ratio < st.ONE:
             self._led[k] = _NOBODY
         elif self._led[k] == _NOBODY:
             self._led[k] = self._mover(k, change)
@@ -199,9 +207,9 @@ class Detector:
             return _ITSELF
         mover, most = _ITSELF, 0
         sudden = 2 * abs(change) > abs(self.signals[k].series.off())
-        if sudden and 2 * abs(self._ys[k] - self._before[k]) < abs(change):
+        if sudden and 2 * abs(self.ys[k] - self._before[k]) < abs(change):
             for n in cause.needs:
-                now, before = self._ys[n], self._before[n]
+                now, before = self.ys[n], self._before[n]
                 if before != scale.MISSING:
                     moved = abs(now - before) * 1000 // max(abs(now), abs(before), 1)
                     if moved > most:

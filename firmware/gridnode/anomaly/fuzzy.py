@@ -47,6 +47,11 @@ class Rules:
         """Of the rules, in their order."""
         return self._names.split("\n")
 
+    def rest(self):
+        """No fault goes on: rows are missing."""
+        for k in range(len(self._held)):
+            self._held[k] = 0
+
     def judge(self):
         """Judge the inputs as they are now; nothing is allocated."""
         self.top = -1

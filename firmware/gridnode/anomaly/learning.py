@@ -206,7 +206,7 @@ def freeze(learner, weather=1, unseen=1, wary=True):
 
 
 def _foul(learner, weather, unseen):
-    """How many parts of the training, one in two days at most, would be in alarm by the limits that the others make.
+    """How many parts of the training, one in two days at most, go far beyond the limits that the others make.
 
     What comes more often may come daily.
     """

@@ -11,7 +11,7 @@ import math
 import struct
 from array import array
 
-VERSION = 2
+VERSION = 3
 _MAGIC = b"GNDM"
 _HEAD = "<4sHHII"  # magic, version, length of the JSON, length of all that follows, its CRC
 _HEAD_BYTES = 16
@@ -169,7 +169,7 @@ def _parts(detector):
     for cause in detector.causes.of:
         if cause:
             parts += [("i", cause.weights), ("i", cause.centers)]
-    parts += [("i", detector.causes.means), ("B", detector.ensemble.costs)]
+    parts += [("i", detector.causes.means), ("B", detector.ensemble.costs), ("h", detector.ys)]
     return parts
 
 

@@ -146,9 +146,10 @@ def parts(names, limits):
     for one, cause in zip(signals, causes.of):
         if cause and cause.thermal:
             one.series.jump_rows = max(8, _WARMING_S // limits["interval_s"])
-    # Currents first: they explain the others.
+    # Currents first: they explain the others. Temperatures last: a power may tell that a current is wrong.
     order = [k for k in range(len(names)) if kinds[k] == scale.CURRENT]
-    order += [k for k in range(len(names)) if kinds[k] != scale.CURRENT]
+    order += [k for k in range(len(names)) if kinds[k] not in (scale.CURRENT, scale.TEMPERATURE)]
+    order += [k for k in range(len(names)) if kinds[k] == scale.TEMPERATURE]
     _leave()
     return signals, causes, bytes(order), Ensemble(len(names)), electrical, rules
 
