@@ -421,6 +421,16 @@ def test_learning_goes_on_for_a_fifth_and_freezes():
     assert judged(detector, rows, 2 * DAY) == []
 
 
+def test_learning_again_widens_no_limit_by_itself():
+    detector, _ = frozen(FEEDER)
+    for k in (FEEDER.index("humidity"), FEEDER.index("t_ambient"), FEEDER.index("v1")):
+        limits = list(detector.signals[k].series.limits)
+        for _ in range(3):
+            assert detector.command("learning") == "" and detector.command("freeze") == ""
+        for before, after in zip(limits, detector.signals[k].series.limits):
+            assert after <= before + 4, (FEEDER[k], limits, list(detector.signals[k].series.limits))
+
+
 def test_learning_again_forgets_no_run():
     for name, value in (("voltage", 230), ("current", 20)):
         names = [name, "x"]

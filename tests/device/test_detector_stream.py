@@ -26,9 +26,9 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 # CRC-32 of all grades, alarms, kinds and diagnoses of `stream`, and of the model: a failure tells the new one
-PLACE_CRC = 3300227076
-FEEDER_CRC = 2094296079
-PLAIN_CRC = 2104435126
+PLACE_CRC = 2781017947
+FEEDER_CRC = 3012421204
+PLAIN_CRC = 2537322438
 STEPS_CRC = 2884453724
 
 

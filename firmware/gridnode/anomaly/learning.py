@@ -117,7 +117,7 @@ def _solve(training, late):
             training.learners[k].late = late
 
 
-def go_on(training):
+def go_on(training, detector):
     """Learn from what is known: causes and forms stay, level, profile and limits learn on."""
     training.taken = training.rows * SETTLED // 100
     training.lessons = None
@@ -126,7 +126,8 @@ def go_on(training):
     count(training.ensemble)
     for k in range(len(training.learners)):
         rules = training.signals[k].certain
-        resume(training.learners[k], training.taken, rules and rules.run_limit)
+        weather = WEATHER if _open_air(detector, k) else 1
+        resume(training.learners[k], training.taken, rules and rules.run_limit, weather)
 
 
 def finish(training, detector):
@@ -138,7 +139,7 @@ def finish(training, detector):
     for k in range(len(training.learners)):
         signal = training.signals[k]
         learner = training.learners[k]
-        open_air = signal.kind == scale.HUMIDITY or k == detector.causes.air
+        open_air = _open_air(detector, k)
         cause = detector.causes.of[k]
         weather = WEATHER if open_air else 1
         unseen = _SEASON if open_air or (cause and cause.thermal and detector.causes.air < 0) else 1
@@ -151,7 +152,12 @@ def finish(training, detector):
     return foul
 
 
-def resume(learner, rows, run_limit):
+def _open_air(detector, k):
+    """Whether weather alone explains the signal."""
+    return detector.signals[k].kind == scale.HUMIDITY or k == detector.causes.air
+
+
+def resume(learner, rows, run_limit, weather=1):
     """Go on as after so many rows; the worst of the past is where the limits say."""
     n, s = learner.state, learner.series.state
     learner.rows = n[_ROWS] = rows
@@ -162,7 +168,8 @@ def resume(learner, rows, run_limit):
         n[_LONGEST] = (run_limit - _RUN) // 2 if run_limit else rows
     for k in range(st.TESTS):
         for j in range(1, _SIZE):
-            learner.peaks[k * _SIZE + j] = (learner.series.limits[k] << 4) // _margin(learner.series, k)
+            peak = (learner.series.limits[k] << 8) // (_margin(learner.series, k) * _young(learner))
+            learner.peaks[k * _SIZE + j] = peak // weather if k < st.JUMP or k == st.WANDER else peak
 
 
 def restart(learner):
@@ -242,7 +249,7 @@ def _limit(learner, k, foul, weather, unseen, wary):
         floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 6, _MOST)
     if not p[k * _SIZE + 2] and not (k < st.BUSY and p[(k ^ 1) * _SIZE + 2]):  # in one direction at least
         return 0
-    limit = (first * _margin(learner.series, k) * (_YOUNG if learner.rows < _SHORT else 16) >> 8) + first - third
+    limit = (first * _margin(learner.series, k) * _young(learner) >> 8) + first - third
     return min(max(floor, limit), _MOST)
 
 
@@ -250,6 +257,11 @@ def _margin(series, test):
     """Margin of a test, 1/16."""
     brief = series.jump_rows < series.base_rows
     return _WARMING if brief and st.JUMP <= test < st.STEP else _MARGIN[test]
+
+
+def _young(learner):
+    """Margin of all margins, 1/16."""
+    return _YOUNG if learner.rows < _SHORT else 16
 
 
 def longest_run(learner):

@@ -52,7 +52,7 @@ def command(detector, action):
             from gridnode.anomaly import learning
 
             train(detector)
-            learning.go_on(detector.training)
+            learning.go_on(detector.training, detector)
             detector.reason = ""
     elif action == "freeze":
         if detector.state == GUARDED:
