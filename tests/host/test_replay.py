@@ -453,7 +453,7 @@ def _newer(model: bytes) -> bytes:
         (lambda model: model[:-1], "the model is cut short"),
         (lambda model: model[:-1] + b"?", "the model is damaged: its CRC does not match"),
         (lambda _model: b"", "not a model"),
-        (_newer, "the model is of version 99, this firmware reads 2"),
+        (_newer, "the model is of version 99, this firmware reads 3"),
         (None, "the model is of another SKU: its names differ"),
     ],
 )
