@@ -28,8 +28,8 @@ _CALM = const(450)  # grade below which a guarded level may follow
 _LOST_ROWS = const(3)
 _LOST_S = const(7200)
 _WEATHER = const(64)  # distance from which on a season, nothing strange, may be its cause
-_ITSELF = const(254)
-_NOBODY = const(255)
+_ITSELF = const(254)  # who led a signal astray, where no other one did
+_NOBODY = const(255)  # and where it is not astray
 _ODD_ROWS = const(8)  # of another interval until it counts
 
 
@@ -50,7 +50,7 @@ class Detector:
         self.train_rows = int(limits.get("train_rows") or _TRAIN_DAYS * _DAY_S // self.interval_s)
         self.grades = array("h", [0] * len(names))
         self.alarms = bytearray(len(names))
-        self.ys = array("h", [scale.MISSING] * len(names))  # steps of the newest row
+        self.ys = array("h", [0] * len(names))  # steps of the newest row
         self._before = array("h", self.ys)  # and of the one before
         self._led = bytearray(len(names))  # position of who led each signal in alarm astray
         self.misfits = bytearray(len(names))  # whether a signal is such a one

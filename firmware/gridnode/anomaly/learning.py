@@ -28,14 +28,13 @@ _RUN = const(10)  # rows that any signal may stand still
 _LONG_S = const(259200)  # training from which profiles are chosen earlier
 _PROFILE_S = const(108000)  # a bin has then been seen twice
 _NEVER = const(1000)  # %
-_MOST = const(32000)  # of a limit
 _FOUL_PARTS = const(2)
 
 # By test: margin over the largest maximum, 1/16; least limit, 1/16 of the usual size, of jump and step in steps.
 _MARGIN = (28, 28, 28, 28, 36, 36, 28, 28, 28, 28, 26, 48, 48)
 _FLOOR = (128, 128, 112, 112, 96, 96, 16, 16, 4, 4, 16, 96, 400)
 # Weather moves humidity, and a few days do not show how far: three times the margin.
-WEATHER = const(3)
+_WEATHER = const(3)
 # Material changes that a season may move air, its humidity, and what is as warm where no sensor tells that of the air:
 # 8 K, and the 24 % of humidity that they cost.
 _SEASON = const(4)
@@ -126,8 +125,7 @@ def go_on(training, detector):
     count(training.ensemble)
     for k in range(len(training.learners)):
         rules = training.signals[k].certain
-        weather = WEATHER if _open_air(detector, k) else 1
-        resume(training.learners[k], training.taken, rules and rules.run_limit, weather)
+        resume(training.learners[k], training.taken, rules and rules.run_limit, _weather(detector, k))
 
 
 def finish(training, detector):
@@ -139,10 +137,9 @@ def finish(training, detector):
     for k in range(len(training.learners)):
         signal = training.signals[k]
         learner = training.learners[k]
-        open_air = _open_air(detector, k)
         cause = detector.causes.of[k]
-        weather = WEATHER if open_air else 1
-        unseen = _SEASON if open_air or (cause and cause.thermal and detector.causes.air < 0) else 1
+        weather = _weather(detector, k)
+        unseen = _SEASON if weather > 1 or (cause and cause.thermal and detector.causes.air < 0) else 1
         rated = signal.kind in (scale.CURRENT, scale.POWER) and detector.limits.get("rating_a")
         if freeze(learner, weather, unseen, not rated):
             foul.append(detector.names[k])
@@ -152,9 +149,14 @@ def finish(training, detector):
     return foul
 
 
-def _open_air(detector, k):
-    """Whether weather alone explains the signal."""
-    return detector.signals[k].kind == scale.HUMIDITY or k == detector.causes.air
+def _weather(detector, k):
+    """Times the margin of a signal that weather alone explains, 1 for others."""
+    return _WEATHER if detector.signals[k].kind == scale.HUMIDITY or k == detector.causes.air else 1
+
+
+def _by_distance(test):
+    """Whether a test looks at distances from what a value should be, not at changes."""
+    return test < st.JUMP or test == st.WANDER
 
 
 def resume(learner, rows, run_limit, weather=1):
@@ -167,9 +169,9 @@ def resume(learner, rows, run_limit, weather=1):
     if run_limit is not None:
         n[_LONGEST] = (run_limit - _RUN) // 2 if run_limit else rows
     for k in range(st.TESTS):
+        peak = (learner.series.limits[k] << 8) // (_margin(learner.series, k) * _young(learner))
         for j in range(1, _SIZE):
-            peak = (learner.series.limits[k] << 8) // (_margin(learner.series, k) * _young(learner))
-            learner.peaks[k * _SIZE + j] = peak // weather if k < st.JUMP or k == st.WANDER else peak
+            learner.peaks[k * _SIZE + j] = peak // weather if _by_distance(k) else peak
 
 
 def restart(learner):
@@ -205,9 +207,11 @@ def freeze(learner, weather=1, unseen=1, wary=True):
     """
     foul = _foul(learner, weather, unseen) if wary else 0
     for k in range(st.TESTS):
-        limit = _limit(learner, k, foul, weather, unseen, wary)
-        if not foul or k >= st.BUSY or _peak(learner, k, 0) <= limit:  # nothing stands out here
-            limit = _limit(learner, k, 0, weather, unseen, wary)
+        limit = _limit(learner, k, 0, weather, unseen, wary)
+        if foul and k < st.BUSY:
+            others = _limit(learner, k, foul, weather, unseen, wary)
+            if _peak(learner, k, 0) > others:
+                limit = others
         learner.series.limits[k] = limit
     return foul > 0
 
@@ -239,18 +243,18 @@ def _limit(learner, k, foul, weather, unseen, wary):
     if (not wary and k < st.LONG) or (k == st.BUSY and (not wary or learner.rows < _SHORT)):
         floor = floor * _FREE >> 4
     first, third = _peak(learner, k, foul), p[k * _SIZE + 3]
-    if k < st.JUMP or k == st.WANDER:
+    if _by_distance(k):
         floor = max(floor, s[st.LEAST] * st.ONE // max(s[st.DEV], s[st.LEAST]) * unseen)
         first *= weather
         third *= weather
     elif k < st.BUSY:
         floor = max(floor, s[st.LEAST], s[st.DEV] >> 4)
     elif k == st.BUSY:
-        floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 6, _MOST)
+        floor = min(floor * learner.series.usual_change(s[st.DEV]) >> 6, st.MOST)
     if not p[k * _SIZE + 2] and not (k < st.BUSY and p[(k ^ 1) * _SIZE + 2]):  # in one direction at least
         return 0
     limit = (first * _margin(learner.series, k) * _young(learner) >> 8) + first - third
-    return min(max(floor, limit), _MOST)
+    return min(max(floor, limit), st.MOST)
 
 
 def _margin(series, test):

@@ -34,6 +34,7 @@ QUIET = const(12)
 TESTS = const(13)
 
 ONE = const(256)  # ratio of a test that reaches its limit
+MOST = const(32000)  # a limit that nothing reaches
 
 # State, all in steps where nothing else is said.
 FORM = const(0)
@@ -71,7 +72,6 @@ STATE = const(30)
 _CLIP = const(512)  # of z in a mean
 _CHANGE_CLIP = const(6)  # usual changes, in a mean
 _FAR = const(16000)
-_MOST = const(32000)  # a limit that nothing reaches
 _LATCH = const(384)  # ratio from which a step is held until it returns
 _HELD = const(300)  # ratio of a held step
 _NEAR = const(16)  # z that is as good as none
@@ -234,7 +234,7 @@ class Series:
             d = min(d, max(_CHANGE_CLIP * usual, last)) << 4  # one spike is no noise
             s[_BUSY] += (d - s[_BUSY]) >> 4
             s[_BUSY_NOW] += (d - s[_BUSY_NOW]) >> 2
-            t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 6, _MOST - 1)
+            t[BUSY] = min(min(s[_BUSY], s[_BUSY_NOW]) >> 6, MOST - 1)
             d = min(abs(y - y1) * ONE // usual, 16 * _CHANGE_CLIP) << 8
             s[_MOVES] += (d - s[_MOVES]) >> 4
             t[QUIET] = min((64 << 12) // max(s[_MOVES], 64), 4096)

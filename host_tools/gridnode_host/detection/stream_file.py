@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Texts = NDArray[np.object_]
 
-_MISSING = ("", "na", "n/a", "nan", "none", "null", "-")
+_MISSING = ("", "na", "n/a", "none", "null", "-")  # besides what float() takes for NaN
 _FLAGS = {"": False, "false": False, "no": False, "true": True, "yes": True}
 _NOT_SIGNALS = ("timestamp", "label", "class", "train")
 _LABEL, _GRADE, _ALARM = "label_", "grade_", "alarm_"
