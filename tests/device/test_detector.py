@@ -1,13 +1,10 @@
-"""The detector of a device: from learning to frozen, faults, commands, a model that goes on bit by bit."""
+"""The detector of a device: from learning to frozen, faults, who is blamed, sentences."""
 
-import json
-import struct
 from array import array
 
-from gridnode.anomaly import model as model_file
+from detectors import faults, frozen, one_row, trained, verdict
 from gridnode.anomaly import statistics as st
 from gridnode.anomaly.detector import Detector
-from harness import fixtures
 from made_rows import (
     DAY,
     FEEDER,
@@ -17,7 +14,6 @@ from made_rows import (
     PLACE,
     TRAIN,
     Rows,
-    faults_behind,
     judged,
 )
 
@@ -26,48 +22,11 @@ HEAP_KW = 320
 TIMEOUT_S = 120
 
 
-def faults():
-    return json.loads(fixtures["faults"])
-
-
-def trained(names=PLACE, found=(), learn=None, rules=False, **limits):
-    rows = Rows(names, found)
-    detector = Detector(names, dict(LIMITS, faults=faults() if rules else None, **limits))
-    judged(detector, rows, detector.train_rows, learn)
-    return detector, rows
-
-
-_kept = {}
-
-
-def frozen(names=PLACE, rules=False):
-    """A frozen detector and its rows; trained once, then loaded."""
-    key = (len(names), rules)
-    if key not in _kept:
-        detector, rows = trained(names, (), None, rules)
-        assert detector.command("freeze") == ""
-        _kept[key] = (detector.save(), rows.row, rows._seed, list(rows._heat), list(rows._load), rows._weather)
-    model, row, seed, heat, load, weather = _kept[key]
-    detector = Detector(names, dict(LIMITS, faults=faults() if rules else None))
-    assert detector.load(model) == ""
-    rows = Rows(names)
-    rows.row, rows._seed, rows._heat, rows._load, rows._weather = row, seed, list(heat), list(load), weather
-    return detector, rows
-
-
-def verdict(detector):
-    return (
-        detector.grade,
-        detector.alarm,
-        detector.kind,
-        detector.priority,
-        detector.diagnosis,
-        bytes(detector.grades),
-        bytes(detector.alarms),
-    )
-
-
-# ------------------------------------------------------------------ learning and frozen
+def test_interval_of_the_limits():
+    assert Detector(PLACE, {}).interval_s == 60
+    assert Detector(PLACE, {}).train_rows == 4 * 1440
+    assert Detector(PLACE, {"interval_s": 10}).train_rows == 4 * 8640
+    assert Detector(PLACE, LIMITS).interval_s == INTERVAL_S
 
 
 def test_it_freezes_by_itself():
@@ -234,12 +193,6 @@ def test_a_current_above_its_rating_is_told_so():
     assert told[2] == ("level_shift", "Overload: L1 current 121 A on a 100 A feeder for 20 min"), told
 
 
-def one_row(detector, rows):
-    rows.next()
-    detector.row(rows.values, rows.t)
-    return [name for name, alarm in zip(detector.names, detector.alarms) if alarm]
-
-
 def test_what_moves_while_its_power_stands_does_not_fit():
     for rules in (False, True):
         detector, rows = frozen(FEEDER, rules)
@@ -329,11 +282,11 @@ def test_noise_of_the_first_days_is_known():
     def noisy(x, k):
         return x + (8 if k % 2 else -8)
 
-    for faults in ([("current", 150, 80, noisy)], []):
-        detector, rows = trained(["current", "humidity"], faults)
+    for past in ([("current", 150, 80, noisy)], []):
+        detector, rows = trained(["current", "humidity"], past)
         rows.faults = [("current", rows.row + 10, 80, noisy)]
         found = [kind for _, kind, _ in judged(detector, rows, DAY)]
-        assert ("noise" in found) != bool(faults), found
+        assert ("noise" in found) != bool(past), found
 
 
 def test_a_fault_among_the_lessons_is_found_again():
@@ -370,301 +323,3 @@ def test_an_open_cover_is_told_while_it_is_open():
         assert told[40] == first + "Cover is open" and told[42] == told[40] + " for 20 s", told
         assert told[45] == first + "Cover is open for " + ("10" if table else "50") + " s", told
         assert table is None or told[43] == "Tamper: Cover was open", told
-
-
-# ------------------------------------------------------------------ commands
-
-
-def test_commands_and_refusals():
-    detector, rows = trained()
-    assert detector.command("guarded") == "only a frozen model can be guarded, this one is learning"
-    assert detector.command("accept voltage") == "the model still learns"
-    assert detector.command("accept v9") == "there is no signal v9"
-    for action in ("", "Freeze", "accept", "guard", "learn"):
-        assert detector.command(action) == "not one of freeze, guarded, learning, reset, accept <signal>", action
-    assert detector.command("learning") == "" and detector.rows == TRAIN
-    assert detector.command("freeze") == "" and detector.state == "frozen"
-    assert detector.command("freeze") == "" and detector.state == "frozen"
-    assert detector.command("guarded") == "" and detector.state == "guarded"
-    assert detector.command("guarded") == "" and detector.state == "guarded"
-    assert detector.command("freeze") == "" and detector.state == "frozen"
-    assert detector.command("accept voltage") == ""
-    assert detector.command("reset") == ""
-    assert (detector.state, detector.rows, detector.frozen_at, detector.grade) == ("learning", 0, 0, 0)
-    judged(detector, rows, TRAIN + 1)
-    assert detector.state == "frozen"
-    assert judged(detector, rows, DAY) == []
-
-
-def test_freezing_early_says_so():
-    detector = Detector(PLACE, LIMITS)
-    rows = Rows(PLACE)
-    judged(detector, rows, 100)
-    assert detector.command("freeze") == ""
-    assert (detector.state, detector.reason) == ("frozen", "17 % of the rows to learn have come")
-    assert not [row for row, kind, _ in judged(detector, rows, DAY) if kind != "stuck"]
-
-
-def test_learning_goes_on_for_a_fifth_and_freezes():
-    detector, rows = frozen()
-    before = list(detector.signals[1].series.limits)
-    forms = [s.series.state[st.FORM] for s in detector.signals]
-    assert detector.command("learning") == "" and detector.state == "learning"
-    count = 0
-    while detector.state == "learning" and count < TRAIN:
-        judged(detector, rows, 1)
-        count += 1
-    assert detector.state == "frozen" and abs(count - TRAIN // 5) <= 3, count
-    assert [s.series.state[st.FORM] for s in detector.signals] == forms
-    for old, new in zip(before, detector.signals[1].series.limits):
-        assert old // 2 <= new <= 2 * old
-    assert judged(detector, rows, 2 * DAY) == []
-
-
-def test_learning_again_widens_no_limit_by_itself():
-    detector, _ = frozen(FEEDER)
-    for k in (FEEDER.index("humidity"), FEEDER.index("t_ambient"), FEEDER.index("v1")):
-        limits = list(detector.signals[k].series.limits)
-        for _ in range(3):
-            assert detector.command("learning") == "" and detector.command("freeze") == ""
-        for before, after in zip(limits, detector.signals[k].series.limits):
-            assert after <= before + 4, (FEEDER[k], limits, list(detector.signals[k].series.limits))
-
-
-def test_learning_again_forgets_no_run():
-    for name, value in (("voltage", 230), ("current", 20)):
-        names = [name, "x"]
-        rows = Rows(names, [(name, 0, 99999, lambda x, k, value=value: value)])
-        detector = Detector(names, LIMITS)
-        judged(detector, rows, TRAIN + 1)
-        assert detector.signals[0].certain.run_limit == 0  # it always stands still
-        again = Detector(names, LIMITS)
-        assert again.load(detector.save()) == ""
-        assert again.command("learning") == ""
-        judged(again, rows, TRAIN // 5 + 3)
-        assert again.state == "frozen" and again.signals[0].certain.run_limit == 0
-        assert judged(again, rows, DAY) == []
-
-
-def test_accept_ends_an_alarm():
-    detector, rows = frozen()
-    rows.faults = [("temperature", rows.row + 5, 99999, 12)]
-    assert judged(detector, rows, 60)[-1][0] == rows.row
-    assert detector.command("accept temperature") == ""
-    assert judged(detector, rows, 2 * DAY) == []
-    rows.faults = ()
-    assert judged(detector, rows, 30)  # and what was ordinary no longer is
-
-
-def test_what_was_accepted_stays_so_after_learning_on():
-    detector, rows = frozen()
-    rows.faults = [("temperature", rows.row + 5, 99999, 12)]
-    judged(detector, rows, 60)
-    detector.command("accept temperature")
-    mean = detector.signals[2].series.state[st.MEAN]
-    assert detector.command("learning") == ""
-    judged(detector, rows, TRAIN // 5 + 3)
-    assert detector.state == "frozen"
-    assert abs(detector.signals[2].series.state[st.MEAN] - mean) < 128  # 1 K
-    assert judged(detector, rows, DAY) == []
-
-
-def test_guarded_follows_what_is_slow_and_only_so_far():
-    detector, rows = frozen()
-    assert detector.command("guarded") == ""
-    rows.faults = [("temperature", rows.row, 99999, lambda x, k: x + k / DAY / 8)]
-    judged(detector, rows, 8 * DAY)
-    moved = detector.signals[2].series.state[st.SHIFT]
-    assert moved > 0 and 0 < detector.budget() <= 100
-    for _ in range(4):
-        judged(detector, rows, 10 * DAY)
-        assert detector.budget() <= 100
-    other, rows = frozen()
-    judged(other, rows, 2 * DAY)
-    assert other.budget() == 0  # frozen stays
-
-
-def test_guarded_does_not_follow_what_is_missing():
-    detector, rows = frozen()
-    detector.command("guarded")
-    judged(detector, rows, 20)
-    shift = detector.signals[2].series.state[st.SHIFT]
-    rows.faults = [("temperature", 0, 99999, NAN)]
-    judged(detector, rows, 1)  # one missing row is no alarm
-    assert detector.signals[2].series.state[st.SHIFT] == shift
-
-
-# ------------------------------------------------------------------ model
-
-
-def test_a_loaded_model_goes_on_bit_by_bit():
-    for names, rules in ((PLACE, False), (FEEDER, True), (["x", "y", "t_joint"], False)):
-        for moment in (0, 37):
-            detector, rows = trained(names, (), None, rules)
-            judged(detector, rows, 1 + moment)
-            assert not detector.alarm
-            model = detector.save()
-            other = Detector(names, dict(LIMITS, faults=faults() if rules else None))
-            assert other.load(model) == ""
-            assert other.save() == model
-            assert (other.state, other.rows, other.frozen_at) == ("frozen", TRAIN, detector.frozen_at)
-            if "humidity" in names:
-                rows.faults = faults_behind(names, rows.row)
-            else:
-                rows.faults = [("x", rows.row + 9, 30, 5), ("t_joint", rows.row + 60, 9, NAN)]
-            alarms = 0
-            for _ in range(5 * DAY):
-                rows.next()
-                detector.row(rows.values, rows.t)
-                other.row(rows.values, rows.t)
-                assert verdict(detector) == verdict(other), (names, rows.row)
-                alarms += detector.alarm
-            assert alarms > 20 and detector.save() == other.save()
-
-
-def test_a_rate_that_was_learnt_is_in_the_model():
-    rows = Rows(["temperature"], [("temperature", 1, 99999, lambda x, k: x + (90 if k % 2 else 0))])
-    limits = dict(LIMITS, interval_s=60, train_rows=300)
-    detector = Detector(["temperature"], limits)
-    for k in range(301):
-        detector.row(rows.next(), 60 * k + 60)
-    other = Detector(["temperature"], limits)
-    assert other.load(detector.save()) == ""
-    for k in range(301, 340):
-        rows.next()
-        for one in (detector, other):
-            one.row(rows.values, 60 * k + 60)
-            assert one.kind != "rate"
-
-
-def test_a_model_that_is_loaded_weeks_later_starts_calmly():
-    detector, rows = frozen(FEEDER)
-    detector.command("guarded")
-    model = detector.save()
-    for days in (1, 20):
-        for hour in (0, 9, 20):
-            other = Detector(FEEDER, LIMITS)
-            assert other.load(model) == "" and other.state == "guarded"
-            late = Rows(FEEDER)
-            late.row = rows.row + days * DAY + hour * 6
-            for _ in range(6 * 6):  # its load and heat as they are then
-                late.next()
-            assert judged(other, late, DAY) == [], (days, hour)
-
-
-def test_a_sensor_that_is_lost_while_the_node_restarts_is_told():
-    detector, rows = frozen()
-    rows.faults = [("humidity", 0, 99999, NAN)]
-    found = judged(detector, rows, 6)
-    assert found[0][:2] == (rows.row - 4, "missing"), found
-
-
-def test_a_damaged_model_is_refused_and_changes_nothing():
-    detector, rows = frozen()
-    judged(detector, rows, 5)
-    model = detector.save()
-    before = (model, verdict(detector), detector.now)
-
-    def refused(data, words):
-        reason = detector.load(data)
-        assert words in reason and reason, (reason, words)
-        assert detector.now == before[2] and verdict(detector) == before[1]
-
-    for size in range(0, len(model), 3):
-        refused(model[:size], "not a model" if size < 16 else "the model is cut short")
-    refused(model + b"\0", "bytes follow the model")
-    data = bytearray(model)
-    for bit in (0x01, 0x80, 0xFF):
-        for k in range(len(data)):
-            data[k] ^= bit
-            assert detector.load(data), (k, bit)
-            data[k] ^= bit
-    assert detector.save() == model
-    assert detector.load(bytes(data)) == "" and detector.load(data) == ""
-
-
-def test_models_of_others_are_refused():
-    detector, rows = frozen()
-    model = detector.save()
-    for names, limits, reason in (
-        (["current", "voltage", "temperature", "humidity"], LIMITS, "the model is of another SKU: its names differ"),
-        (PLACE[:3], LIMITS, "the model is of another SKU: its names differ"),
-        (PLACE, dict(LIMITS, rating_a=200), "the model is of another SKU: its ratings differ"),
-        (PLACE, dict(LIMITS, v_nominal=120), "the model is of another SKU: its ratings differ"),
-        (PLACE, dict(LIMITS, interval_s=60), "the model is of another SKU: its interval differ"),
-    ):
-        other = Detector(names, limits)
-        assert other.load(model) == reason, other.load(model)
-        assert other.state == "learning" and other.training
-    assert Detector(PLACE, dict(LIMITS, faults=faults())).load(model) == ""  # the table may come later
-    newer = bytearray(model)
-    for version in (0, model_file.VERSION - 1, model_file.VERSION + 1):
-        newer[4] = version
-        reason = "the model is of version %d, this firmware reads %d" % (version, model_file.VERSION)
-        assert detector.load(newer) == reason
-    assert detector.save() == model
-
-
-def test_what_currents_did_lately_is_forgotten_after_hours_and_with_the_training():
-    rows = Rows(FEEDER, ())
-    detector = Detector(FEEDER, dict(LIMITS, faults=faults()))
-    judged(detector, rows, 50)
-    for forget in (lambda: detector.command("freeze"), lambda: detector.row(rows.values, rows.t + 7300)):
-        for past in (detector.electrical._excess, detector.electrical._top):
-            past[0] = 900000
-        forget()
-        assert detector.electrical._excess[0] == 0 and detector.electrical._top[0] <= 1000
-
-
-def test_a_training_of_another_make_is_refused():
-    rows = Rows(PLACE, ())
-    learning = Detector(PLACE, LIMITS)
-    judged(learning, rows, TRAIN // 2)
-    for cut in (4, 200):
-        other = learning.save()[:-cut]
-        struct.pack_into("<I", other, 8, len(other) - 16)
-        struct.pack_into("<I", other, 12, model_file._crc(other))
-        detector = Detector(PLACE, LIMITS)
-        assert detector.load(other) == "the training is of another make: its parts have other sizes"
-        assert detector.rows == detector.training.taken == 0 and detector.state == "learning"
-        assert not any(detector.signals[0].series.state[:3])
-
-
-def test_a_model_without_a_scale():
-    names = ["x", "voltage", "y"]
-    gone = [("x", 1, 99999, NAN)]
-    rows = Rows(names, gone)
-    detector = Detector(names, LIMITS)
-    judged(detector, rows, TRAIN + 1)
-    assert detector.state == "frozen" and detector.signals[0].certain is None
-    other = Detector(names, LIMITS)
-    assert other.load(detector.save()) == "" and other.signals[0].certain is None
-    rows.faults = ()
-    for _ in range(200):
-        rows.next()
-        for one in (detector, other):
-            one.row(rows.values, rows.t)
-        assert verdict(detector) == verdict(other) and not other.alarm
-    assert other.signals[0].certain
-    again = Detector(names, LIMITS)
-    assert again.load(other.save()) == "" and again.signals[0].per_unit == other.signals[0].per_unit
-
-
-def test_models_go_from_one_vm_to_the_other():
-    """Steps are stored as a power of two: a float32 VM writes too few digits of a small number."""
-    for most in (1e-6, 0.3, 3e4, 1e9, 1e30):
-        rows = Rows(["x"], [("x", 0, 99999, lambda x, k, most=most: x * most)])
-        detector = Detector(["x"], LIMITS)
-        judged(detector, rows, TRAIN + 1)
-        model = detector.save()
-        text = json.loads(model[16 : 16 + struct.unpack("<H", model[6:8])[0]])
-        assert type(text["signals"][0][0]) is int
-        other = Detector(["x"], LIMITS)
-        assert other.load(model) == "" and other.signals[0].per_unit == detector.signals[0].per_unit
-
-
-def test_interval_of_the_limits():
-    assert Detector(PLACE, {}).interval_s == 60
-    assert Detector(PLACE, {}).train_rows == 4 * 1440
-    assert Detector(PLACE, {"interval_s": 10}).train_rows == 4 * 8640
-    assert Detector(PLACE, LIMITS).interval_s == INTERVAL_S
